@@ -1,0 +1,47 @@
+# Every target sets up what it needs; Python 3.11+ is all that must be there.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help book paper test lint format bench clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+book: $(READY)  ## run the notebooks at quick size and build the book
+	$(BIN)/snakemake --config profile=quick
+	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+paper: $(READY)  ## run the notebooks at the paper's full size and build the book
+	$(BIN)/snakemake --config profile=paper
+	@echo "Open file://$(CURDIR)/_build/html/index.html"
+
+test: $(READY)  ## run the tests
+	$(BIN)/pytest
+
+lint: $(READY)  ## check style, types, and that notebooks hold no outputs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	find book -name '*.ipynb' -not -path '*/.*' -exec $(BIN)/nbstripout --verify --keep-id {} +
+
+format: $(READY)  ## mend style, and strip the notebooks of outputs
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	find book -name '*.ipynb' -not -path '*/.*' -exec $(BIN)/nbstripout --keep-id {} +
+
+bench: $(READY)  ## time the solvers side by side (benchmarks/*.py)
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean:  ## remove all that was computed and built; .venv stays
+	rm -rf _build _runs .snakemake
+
+# --clear: what other pins left behind is not the pinned environment.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Setting up .venv; this takes a minute or two."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --requirement requirements.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

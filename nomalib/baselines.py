@@ -1,0 +1,36 @@
+"""Power allocations without optimisation: the paper's Max and Rand schemes (Section V-A)."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nomalib.network import Network, checked_assignment
+
+
+def equal_power(net: Network, assignment: ArrayLike) -> NDArray[np.float64]:
+    """P_c split equally over the assigned pairs [W], the paper's Max scheme; (…, N, M).
+
+    >>> equal_power(Network(n_subchannels=1, n_users=2, power_dbm=30.0), [[True, True]])
+    array([[0.5, 0.5]])
+    """
+    return _spend(net, assignment, np.ones(np.shape(assignment)))
+
+
+def random_power(
+    net: Network, assignment: ArrayLike, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """P_c split uniformly at random over the assigned pairs [W], the paper's Rand; (…, N, M).
+
+    The shares are uniform on the simplex: exponential variables divided by their sum.
+    """
+    return _spend(net, assignment, rng.standard_exponential(np.shape(assignment)))
+
+
+def _spend(net: Network, assignment: ArrayLike, weight: NDArray) -> NDArray[np.float64]:
+    shape = np.shape(assignment)
+    if shape[-2:] != (net.n_subchannels, net.n_users):
+        raise ValueError(
+            f"assignment has shape {shape}; its last two axes must be "
+            f"{(net.n_subchannels, net.n_users)}"
+        )
+    weight = np.where(checked_assignment(net, assignment, shape), weight, 0.0)
+    return net.budget * weight / weight.sum(axis=(-2, -1), keepdims=True)

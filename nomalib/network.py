@@ -1,0 +1,215 @@
+"""The NOMA cell: one base station, N subchannels, M users, and the draws of its fading."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+InterferenceGain = Literal["interferer", "receiver"]
+Fading = Literal["normal", "rayleigh"]
+
+# Largest P_c |g|² / σ₀² that the solvers promise to handle without overflow.
+MAX_SNR = 1e100
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """All parameters of a scenario; the defaults are the paper's set-up.
+
+    Attributes:
+        n_subchannels: N.
+        n_users: M.
+        max_users_per_subchannel: users that may share one subchannel (H of the paper's prose).
+        max_subchannels_per_user: subchannels one user may hold (V of the paper's prose).
+        power_dbm: budget P_c of the base station [dBm].
+        noise: noise power σ₀² [W], against gains of unit mean square.
+        sic_residual: ε in [0, 1], what imperfect SIC leaves of a cancelled signal: a number, or
+            an (N, M) array, the paper's ε_il (of user l's signal on subchannel i).
+        min_rate: R_min [bps/Hz] of every assigned (subchannel, user) pair.
+        interference_gain: whose gain weighs an interfering signal at a user: the "interferer"'s
+            own, as printed in (3), or the "receiver"'s, the physical downlink.
+        fading: "normal", |g| of g ~ N(0, 1), or "rayleigh", |g|² ~ Exp(1).
+
+    Raises:
+        ValueError: a value outside its range, naming the argument.
+
+    >>> net = Network(n_users=4, n_subchannels=2)
+    >>> round(net.budget, 2)
+    19.95
+    """
+
+    n_subchannels: int = 10
+    n_users: int = 10
+    max_users_per_subchannel: int = 3
+    max_subchannels_per_user: int = 4
+    power_dbm: float = 43.0
+    noise: float = 0.1
+    sic_residual: float | NDArray[np.float64] = 0.01
+    min_rate: float = 0.01
+    interference_gain: InterferenceGain = "interferer"
+    fading: Fading = "normal"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "n_subchannels",
+            "n_users",
+            "max_users_per_subchannel",
+            "max_subchannels_per_user",
+        ):
+            count = getattr(self, name)
+            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+                raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
+        for name, lowest, allowed in (
+            ("power_dbm", -np.inf, "a finite number"),
+            ("noise", 0.0, "a finite number above 0"),
+            ("min_rate", -np.finfo(float).tiny, "a finite number of at least 0"),
+        ):
+            value = getattr(self, name)
+            if not _is_number(value) or not lowest < value < np.inf:
+                raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+        for name, choices in (
+            ("interference_gain", get_args(InterferenceGain)),
+            ("fading", get_args(Fading)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
+        residual = _real_array("sic_residual", self.sic_residual).copy()
+        if residual.shape not in ((), (self.n_subchannels, self.n_users)):
+            raise ValueError(
+                f"sic_residual has shape {residual.shape}; it must be a number or have shape "
+                f"(n_subchannels, n_users) = {(self.n_subchannels, self.n_users)}"
+            )
+        inside = (residual >= 0) & (residual <= 1)
+        if not inside.all():
+            raise ValueError(
+                f"sic_residual holds {residual[~inside].flat[0]}; it must lie in [0, 1]"
+            )
+        residual.setflags(write=False)
+        object.__setattr__(self, "sic_residual", residual if residual.ndim else float(residual))
+
+    @property
+    def budget(self) -> float:
+        """P_c in watt."""
+        return dbm_to_watt(self.power_dbm)
+
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """ε as an (N, M) array."""
+        return np.ascontiguousarray(
+            np.broadcast_to(self.sic_residual, (self.n_subchannels, self.n_users))
+        )
+
+
+def dbm_to_watt(power_dbm: float) -> float:
+    """Power in watt of a power in dBm.
+
+    >>> dbm_to_watt(30.0)
+    1.0
+    """
+    return 10.0 ** ((power_dbm - 30.0) / 10.0)
+
+
+def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Magnitudes |g| of `n_draws` independent fading draws, shape (n_draws, N, M).
+
+    >>> draw_gains(Network(n_users=2), 5, np.random.default_rng(0)).shape
+    (5, 10, 2)
+    """
+    shape = (n_draws, net.n_subchannels, net.n_users)
+    if net.fading == "normal":
+        return np.abs(rng.standard_normal(shape))
+    return np.sqrt(rng.standard_exponential(shape))
+
+
+def random_assignment(
+    net: Network, rng: np.random.Generator, n_draws: int | None = None
+) -> NDArray[np.bool_]:
+    """A random balanced assignment at the caps: (N, M), or (n_draws, N, M) independent ones.
+
+    It fills all places that both caps allow. The number of users differs by at most one between
+    subchannels, and the number of subchannels by at most one between users.
+
+    >>> random_assignment(Network(), np.random.default_rng(0)).sum()
+    np.int64(30)
+    """
+    n, m = net.n_subchannels, net.n_users
+    places = min(n * min(net.max_users_per_subchannel, m), m * min(net.max_subchannels_per_user, n))
+    batch = 1 if n_draws is None else n_draws
+
+    def split(parts: int) -> NDArray[np.int64]:
+        even = np.full((batch, parts), places // parts)
+        even[:, : places % parts] += 1
+        return rng.permuted(even, axis=1)
+
+    users_of, left = split(n), split(m)
+    assignment = np.zeros((batch, n, m), dtype=bool)
+    # Giving each subchannel to the users with most places left always completes (Gale–Ryser).
+    for i in range(n):
+        eager = np.argsort(-(left + rng.random((batch, m))), axis=1)
+        rank = np.argsort(eager, axis=1)
+        assignment[:, i] = rank < users_of[:, i, None]
+        left -= assignment[:, i]
+    return assignment[0] if n_draws is None else assignment
+
+
+def checked_draws(
+    net: Network, gains: ArrayLike, assignment: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The one check of what a user passes to a solver: gains (…, N, M) and assignment.
+
+    Raises:
+        ValueError: naming `gains` or `assignment`, the value, and what is allowed.
+    """
+    gains = _real_array("gains", gains)
+    nm = (net.n_subchannels, net.n_users)
+    if gains.shape[-2:] != nm:
+        raise ValueError(f"gains has shape {gains.shape}; its last two axes must be {nm}")
+    if gains.size:
+        largest = np.sqrt(MAX_SNR * net.noise / net.budget)
+        if not (gains.min() >= 0 and gains.max() <= largest):
+            bad = gains[~((gains >= 0) & (gains <= largest))].flat[0]
+            raise ValueError(
+                f"gains holds {bad}; magnitudes must be finite, at least 0, and keep "
+                f"P_c g²/σ₀² below {MAX_SNR:g}"
+            )
+    return gains, checked_assignment(net, assignment, gains.shape)
+
+
+def checked_assignment(
+    net: Network, assignment: ArrayLike, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """The assignment as bool, checked against the caps and the shape (…, N, M) of the draws."""
+    assignment = np.asarray(assignment)
+    if assignment.dtype != bool:
+        raise ValueError(f"assignment has dtype {assignment.dtype}; it must be bool")
+    if assignment.shape not in (shape, shape[-2:], (1, *shape[-2:])):
+        raise ValueError(
+            f"assignment has shape {assignment.shape}; it must be {shape[-2:]} or {shape}"
+        )
+    if not assignment.size:
+        return assignment
+    # einsum's integer sums are several times faster than a sum of booleans over an axis
+    counted = assignment.view(np.int8).astype(np.int32)
+    per_subchannel = np.einsum("...ij->...i", counted)
+    per_user = np.einsum("...ij->...j", counted)
+    for per, cap, name in (
+        (per_subchannel, net.max_users_per_subchannel, "max_users_per_subchannel"),
+        (per_user, net.max_subchannels_per_user, "max_subchannels_per_user"),
+    ):
+        if per.max() > cap:
+            raise ValueError(f"assignment fills {per.max()} places; {name} allows {cap}")
+    if not per_subchannel.any(axis=-1).all():
+        raise ValueError("assignment serves 0 users in a draw; it must serve at least one")
+    return assignment
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} has dtype {array.dtype}; it must hold real numbers")
+    return np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)

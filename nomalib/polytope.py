@@ -1,0 +1,363 @@
+"""The feasible set of the power problem (10)–(11) is a simplex, whatever R_min is.
+
+For a fixed SIC order R_ij ≥ R_min is affine in the powers. With t = 2^R_min − 1, noise-normalised
+gains γ_j = P_c g_j²/σ₀² and powers x = p/P_c, the K users of one subchannel need
+
+    x_j − (t/γ_j) Σ_k C_jk x_k ≥ t/γ_j,     in short A x ≥ b,                          (QoS)
+
+where C_jk is the weight of signal k at user j: 1 for stronger k, ε_k for weaker k, times γ_k
+("interferer") or γ_j ("receiver"). A is an M-matrix where (QoS) can hold at all. Then A⁻¹ ≥ 0,
+x_min = A⁻¹b is the least power of every user at once, and every feasible x is x_min plus a
+nonnegative combination of the columns of A⁻¹. Scaled to unit sum these columns form B, and
+
+    x = x_min + spare · B u,   u ≥ 0,  Σ u = 1 over all subchannels,   spare = 1 − Σ x_min:
+
+vertex k hands all the spare power to slot k and keeps everybody else exactly at R_min. In the
+shares u the rates are again those of a NOMA network, one without minimal rates:
+
+    R_j = R_min + log₂(1 + α_j u_j / (1 + Σ_k Q_jk u_k)).                              (shares)
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import ArrayLike, NDArray
+
+from nomalib.network import Network, checked_draws
+
+# What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
+Constants = tuple[float, float, NDArray[np.float64], bool, int]
+
+
+class Shares(NamedTuple):
+    """The power problem in shares; users of a subchannel stand in SIC order, padded to K slots.
+
+    Attributes:
+        users: user of each slot, −1 where empty; (…, N, K).
+        minimal: least powers x_min, as shares of the budget; (…, N, K).
+        spread: B, how a share of the spare power spreads over the subchannel; (…, N, K, K).
+        strength: α, (…, N, K); 0 in empty slots.
+        coupling: Q, (…, N, K, K); 0 in empty slots.
+        spare: 1 − Σ x_min, (…); negative or NaN where no power meets R_min.
+    """
+
+    users: NDArray[np.int64]
+    minimal: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    coupling: NDArray[np.float64]
+    spare: NDArray[np.float64]
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """Whether R_min can be met within the budget, decided exactly; (…)."""
+        return self.spare >= 0
+
+
+class Allocation(NamedTuple):
+    """What every allocator returns, one value for each draw.
+
+    Attributes:
+        power: watt, (…, N, M); NaN for an infeasible draw.
+        feasible: whether R_min can be met within the budget; (…).
+        converged: whether the residual is within the method's tolerance; (…).
+        n_iter: iterations of the method; (…).
+        residual: scaled KKT residual of the allocation, NaN where infeasible; (…).
+    """
+
+    power: NDArray[np.float64]
+    feasible: NDArray[np.bool_]
+    converged: NDArray[np.bool_]
+    n_iter: NDArray[np.int64]
+    residual: NDArray[np.float64]
+
+
+def reduce(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Shares:
+    """The power problem of each draw, in shares of its spare power.
+
+    Args:
+        net: the scenario.
+        gains: magnitudes |g|, (…, N, M).
+        assignment: bool, (N, M) or (…, N, M).
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
+
+    >>> net = Network(n_subchannels=1, n_users=1, noise=1.0, power_dbm=30.0, min_rate=1.0)
+    >>> shares = reduce(net, [[2.0]], [[True]])    # 1 bps/Hz at a gain of 4 needs 1/4 W
+    >>> float(shares.spare)
+    0.75
+    """
+    gains, assignment, lead = flat_draws(net, gains, assignment)
+    shares = _reduce_all(gains, assignment, constants(net, assignment))
+    return Shares(*(part.reshape(lead + part.shape[1:]) for part in shares))
+
+
+def power(net: Network, shares: Shares, u: ArrayLike) -> NDArray[np.float64]:
+    """Powers [W] (…, N, M) of shares u (…, N, K) of the spare power; NaN where infeasible."""
+    u = np.asarray(u, dtype=np.float64)
+    x = shares.minimal + shares.spare[..., None, None] * np.einsum(
+        "...ijk,...ik->...ij", shares.spread, u
+    )
+    x = np.where(shares.users >= 0, net.budget * x, 0.0)
+    out = np.zeros((*shares.users.shape[:-1], net.n_users))
+    # an empty slot repeats user 0; adding its zero changes nothing
+    for slot in range(x.shape[-1]):
+        at = np.maximum(shares.users[..., slot, None], 0)
+        np.put_along_axis(
+            out, at, np.take_along_axis(out, at, axis=-1) + x[..., slot, None], axis=-1
+        )
+    out[~shares.feasible] = np.nan
+    return out
+
+
+def flat_draws(
+    net: Network, gains: ArrayLike, assignment: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[int, ...]]:
+    """Checked draws with one batch axis: gains (B, N, M), assignment (B or 1, N, M), and (…)."""
+    gains, assigned = checked_draws(net, gains, assignment)
+    nm = gains.shape[-2:]
+    return (
+        np.ascontiguousarray(gains.reshape((-1, *nm))),
+        np.ascontiguousarray(assigned.reshape((-1, *nm))),
+        gains.shape[:-2],
+    )
+
+
+def constants(net: Network, assignment: NDArray[np.bool_]) -> Constants:
+    """What the compiled functions need of a network; K is the fullest subchannel's load."""
+    fullest = int(
+        np.einsum("...ij->...i", assignment.view(np.int8).astype(np.int32)).max(initial=1)
+    )
+    receiver = net.interference_gain == "receiver"
+    return net.budget / net.noise, 2.0**net.min_rate - 1.0, net.residual, receiver, fullest
+
+
+@njit(cache=True)
+def sort_users(gain, assigned, users):
+    """Writes the assigned users by descending gain, ties by index; returns how many there are."""
+    count = 0
+    for j in range(gain.shape[0]):
+        if assigned[j]:
+            at = count
+            while at > 0 and gain[users[at - 1]] < gain[j]:
+                users[at] = users[at - 1]
+                at -= 1
+            users[at] = j
+            count += 1
+    for slot in range(count, users.shape[0]):
+        users[slot] = -1
+    return count
+
+
+@njit(cache=True)
+def invert(matrix, inverse, k):
+    """Inverse of a k × k M-matrix in place of `inverse`; False where it is not an M-matrix.
+
+    Elimination without pivoting is stable for M-matrices, and a positive pivot at every step is
+    what makes a matrix of nonpositive off-diagonals one.
+    """
+    for row in range(k):
+        for col in range(k):
+            inverse[row, col] = 1.0 if row == col else 0.0
+    for pivot in range(k):
+        value = matrix[pivot, pivot]
+        if not 0.0 < value < np.inf:
+            return False
+        for row in range(k):
+            if row != pivot and matrix[row, pivot] != 0.0:
+                factor = matrix[row, pivot] / value
+                for col in range(k):
+                    matrix[row, col] -= factor * matrix[pivot, col]
+                    inverse[row, col] -= factor * inverse[pivot, col]
+    for row in range(k):
+        for col in range(k):
+            inverse[row, col] /= matrix[row, row]
+    return True
+
+
+@njit(cache=True)
+def reduce_subchannel(
+    gain, assigned, residual, snr, t, receiver, users, minimal, spread, strength, coupling, weight
+):
+    """One subchannel for a spare power of 1; returns its least power, NaN where it has none.
+
+    `weight` is a K × K workspace for C.
+    """
+    k = sort_users(gain, assigned, users)
+    strength[:] = 0.0
+    coupling[:] = 0.0
+    minimal[:] = 0.0
+    spread[:] = 0.0
+    for row in range(k):
+        own = snr * gain[users[row]] ** 2
+        for col in range(k):
+            share = 1.0 if col < row else residual[users[col]]
+            signal = own if receiver else snr * gain[users[col]] ** 2
+            weight[row, col] = 0.0 if col == row else share * signal
+    if t > 0.0:
+        for row in range(k):
+            own = snr * gain[users[row]] ** 2
+            if not t < own * 1e300:
+                return np.nan
+            for col in range(k):
+                coupling[row, col] = (1.0 if row == col else 0.0) - t / own * weight[row, col]
+        if not invert(coupling, spread, k):
+            return np.nan
+        for row in range(k):
+            for col in range(k):
+                minimal[row] += spread[row, col] * (t / (snr * gain[users[col]] ** 2))
+    else:
+        for row in range(k):
+            spread[row, row] = 1.0
+    need = 0.0
+    for row in range(k):
+        need += minimal[row]
+    for col in range(k):
+        total = 0.0
+        for row in range(k):
+            total += spread[row, col]
+        strength[col] = 1.0 / total
+        for row in range(k):
+            spread[row, col] /= total
+    for row in range(k):
+        floor = 1.0
+        for col in range(k):
+            floor += weight[row, col] * minimal[col]
+        strength[row] *= snr * gain[users[row]] ** 2 / (floor * (1.0 + t))
+        for col in range(k):
+            coupling[row, col] = 0.0
+            for mid in range(k):
+                coupling[row, col] += weight[row, mid] * spread[mid, col]
+            coupling[row, col] /= floor
+    return need
+
+
+@njit(cache=True)
+def reduce_draw(gains, assigned, constants, users, minimal, spread, strength, coupling):
+    """One draw into the given arrays; returns its spare power, NaN or negative if infeasible."""
+    snr, t, residual, receiver, fullest = constants
+    weight = np.empty((fullest, fullest))
+    spare = 1.0
+    for i in range(gains.shape[0]):
+        spare -= reduce_subchannel(
+            gains[i],
+            assigned[i],
+            residual[i],
+            snr,
+            t,
+            receiver,
+            users[i],
+            minimal[i],
+            spread[i],
+            strength[i],
+            coupling[i],
+            weight,
+        )
+    if spare >= 0.0:
+        for i in range(gains.shape[0]):
+            for row in range(fullest):
+                strength[i, row] *= spare
+                for col in range(fullest):
+                    coupling[i, row, col] *= spare
+    return spare
+
+
+@njit(cache=True)
+def empty_shares(n, fullest):
+    """Arrays that `reduce_draw` fills for n subchannels of at most `fullest` users."""
+    return (
+        np.empty((n, fullest), np.int64),
+        np.empty((n, fullest)),
+        np.empty((n, fullest, fullest)),
+        np.empty((n, fullest)),
+        np.empty((n, fullest, fullest)),
+    )
+
+
+@njit(cache=True)
+def excess_rate(strength, coupling, u):
+    """Sum rate of one subchannel above its minimal rates, in nats: Σ_j log(1 + α_j u_j/D_j)."""
+    product = 1.0
+    for j in range(u.shape[0]):
+        denominator = 1.0
+        for k in range(u.shape[0]):
+            denominator += coupling[j, k] * u[k]
+        product *= 1.0 + strength[j] * u[j] / denominator
+    return np.log(product)
+
+
+@njit(cache=True)
+def excess_gradient(strength, coupling, u, out):
+    """Gradient of `excess_rate`: Σ_j (Q_jk + α_j δ_jk)/(D_j + α_j u_j) − Q_jk/D_j."""
+    out[:] = 0.0
+    for j in range(u.shape[0]):
+        below = 1.0
+        for k in range(u.shape[0]):
+            below += coupling[j, k] * u[k]
+        above = below + strength[j] * u[j]
+        out[j] += strength[j] / above
+        lost = strength[j] * u[j] / (below * above)
+        for k in range(u.shape[0]):
+            out[k] -= coupling[j, k] * lost
+
+
+@njit(cache=True)
+def kkt_residual(users, u, gradient, price, dual, scale):
+    """Scaled maximum of the KKT residuals of: maximise Σ excess rates over the unit simplex.
+
+    Stationarity gradient − price + dual = 0, primal Σ u = 1 and u ≥ 0, dual ≥ 0, complementarity
+    uᵀdual = 0; relative to `scale`, the sum rate [nats], as what the budget can buy, and
+    stationarity relative to the slot's own dual where that is larger.
+    """
+    worst, total, gap = 0.0, 0.0, 0.0
+    for i in range(users.shape[0]):
+        for j in range(users.shape[1]):
+            if users[i, j] < 0:
+                break
+            stationarity = abs(gradient[i, j] - price + dual[i, j])
+            worst = max(worst, stationarity / max(scale, dual[i, j]))
+            worst = max(worst, -dual[i, j] / scale, -u[i, j])
+            gap += u[i, j] * dual[i, j]
+            total += u[i, j]
+    return max(worst, gap / scale, abs(total - 1.0))
+
+
+@njit(cache=True)
+def write_power(budget, spare, users, minimal, spread, u, out):
+    """p = P_c (x_min + spare · B u) of one draw, into `out` (N, M)."""
+    out[:] = 0.0
+    for i in range(users.shape[0]):
+        for row in range(users.shape[1]):
+            if users[i, row] < 0:
+                break
+            x = minimal[i, row]
+            for col in range(users.shape[1]):
+                x += spare * spread[i, row, col] * u[i, col]
+            out[i, users[i, row]] = budget * x
+
+
+@njit(cache=True, parallel=True)
+def _reduce_all(gains, assignment, constants):
+    n_draws, n = gains.shape[0], gains.shape[1]
+    fullest = constants[4]
+    users = np.empty((n_draws, n, fullest), np.int64)
+    minimal = np.empty((n_draws, n, fullest))
+    spread = np.empty((n_draws, n, fullest, fullest))
+    strength = np.empty((n_draws, n, fullest))
+    coupling = np.empty((n_draws, n, fullest, fullest))
+    spare = np.empty(n_draws)
+    for b in prange(n_draws):
+        at = np.intp(b) % np.intp(assignment.shape[0])
+        spare[b] = reduce_draw(
+            gains[b],
+            assignment[at],
+            constants,
+            users[b],
+            minimal[b],
+            spread[b],
+            strength[b],
+            coupling[b],
+        )
+    return users, minimal, spread, strength, coupling, spare

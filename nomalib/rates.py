@@ -1,0 +1,110 @@
+"""Rates of NOMA with imperfect successive interference cancellation (SIC), equations (1)–(7).
+
+On each subchannel the assigned users are ordered by descending gain. User j decodes and cancels
+the signals of the weaker users l, of which a share ε_il stays, and treats the signals of the
+stronger users k as noise.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nomalib.network import Network, checked_draws
+
+# A rate this little below R_min, relatively, is rounding and not a violation.
+QOS_TOLERANCE = 1e-5
+
+
+def sic_order(gains: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Users of each subchannel by descending gain (2), ties by index; (…, N, M) → (…, N, M)."""
+    return np.argsort(-gains, axis=-1, kind="stable")
+
+
+def interference(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> NDArray[np.float64]:
+    """Interference I_ij [W] at every user, equation (3) or its physical counterpart; (…, N, M).
+
+    With `interference_gain="interferer"` a signal of user l weighs p_il |g_il|², as printed; with
+    "receiver" it weighs p_il |g_ij|² at user j, for every signal reaches j through j's channel.
+    """
+    gains, assigned, spent = _checked(net, gains, assignment, power)
+    squared = gains**2
+    signal = spent * squared if net.interference_gain == "interferer" else spent
+    order = sic_order(gains)
+    sorted_signal = np.take_along_axis(signal, order, axis=-1)
+    remains = np.take_along_axis(np.broadcast_to(net.residual, gains.shape), order, axis=-1)
+    inside = np.zeros_like(gains)
+    inside[..., 1:] = np.cumsum(sorted_signal, axis=-1)[..., :-1]
+    weaker = np.flip(np.cumsum(np.flip(remains * sorted_signal, -1), axis=-1), -1)
+    inside[..., :-1] += weaker[..., 1:]
+    back = np.argsort(order, axis=-1)
+    total = np.take_along_axis(inside, back, axis=-1)
+    return total if net.interference_gain == "interferer" else total * squared
+
+
+def sinr(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> NDArray[np.float64]:
+    """SINR of equation (1), shape (…, N, M), 0 where unassigned."""
+    gains, assigned, spent = _checked(net, gains, assignment, power)
+    return spent * gains**2 / (interference(net, gains, assignment, power) + net.noise)
+
+
+def rates(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> NDArray[np.float64]:
+    """Rates R_ij [bps/Hz] of equation (4), shape (…, N, M), 0 where unassigned.
+
+    Args:
+        net: the scenario.
+        gains: magnitudes |g|, (…, N, M).
+        assignment: bool, (N, M) or (…, N, M).
+        power: watt, (…, N, M); a draw of NaN (infeasible) has NaN rates.
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
+
+    >>> net = Network(n_subchannels=1, n_users=1, noise=1.0)
+    >>> rates(net, [[1.0]], [[True]], [[3.0]])
+    array([[2.]])
+    """
+    return np.log1p(sinr(net, gains, assignment, power)) / np.log(2.0)
+
+
+def sum_rate(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> NDArray[np.float64]:
+    """R_total [bps/Hz] of equation (7), shape (…)."""
+    return rates(net, gains, assignment, power).sum(axis=(-2, -1))
+
+
+def qos_violation(
+    net: Network,
+    gains: ArrayLike,
+    assignment: ArrayLike,
+    power: ArrayLike,
+    tolerance: float = QOS_TOLERANCE,
+) -> NDArray[np.float64]:
+    """Share of the assigned pairs whose rate is below R_min by more than `tolerance`, relatively.
+
+    Shape (…); NaN for a draw without an allocation (NaN power).
+    """
+    pair_rates = rates(net, gains, assignment, power)
+    assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), pair_rates.shape)
+    short = assigned & (pair_rates < net.min_rate * (1.0 - tolerance))
+    share = short.sum(axis=(-2, -1)) / assigned.sum(axis=(-2, -1))
+    return np.where(np.isnan(pair_rates).any(axis=(-2, -1)), np.nan, share)
+
+
+def _checked(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    gains, assigned = checked_draws(net, gains, assignment)
+    power = np.asarray(power, dtype=np.float64)
+    if power.shape != gains.shape:
+        raise ValueError(f"power has shape {power.shape}; it must be that of gains, {gains.shape}")
+    if (power < 0).any() or np.isinf(power).any():
+        bad = power[(power < 0) | np.isinf(power)].flat[0]
+        raise ValueError(f"power holds {bad}; it must be finite and at least 0, or NaN")
+    assigned = np.broadcast_to(assigned, gains.shape)
+    return gains, assigned, np.where(assigned, power, 0.0)

@@ -1,0 +1,155 @@
+"""The exact optimum of (10)–(11) when ε is the same for all users of a subchannel.
+
+Then, in both interference conventions, for every R_min and any number of users, the best split
+inside a subchannel keeps everybody but the strongest user at R_min (the chapter "The exact optimum"
+has the proof). In shares (`nomalib.polytope`) a subchannel that gets the share w of the spare power
+yields log(1 + α w/(1 + q w)), concave in w, with α, q those of its strongest user. What is left is
+one level ℓ = 1/λ common to all subchannels:
+
+    (1 + q w)(1 + (q + α) w) = α ℓ   where ℓ > 1/α,   w = 0 elsewhere,   Σ w = 1.       (level)
+"""
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import ArrayLike
+
+from nomalib import polytope
+from nomalib.network import Network
+from nomalib.polytope import Allocation
+
+_TOLERANCE = 1e-8
+_MAX_ITERATIONS = 200
+
+
+def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocation:
+    """The exact optimum of (10)–(11) for ε uniform on each subchannel.
+
+    Args:
+        net: the scenario.
+        gains: magnitudes |g|, (…, N, M).
+        assignment: bool, (N, M) or (…, N, M).
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed; also for a sic_residual
+            that differs between the users of a subchannel, for which this is no optimum: use
+            `nomalib.optimum.allocate`.
+
+    >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
+    >>> one_each = [[True, False], [False, True]]
+    >>> allocate(net, [[2.0, 0.0], [0.0, 1.0]], one_each).power     # levels 1/4 + 7/8 = 1 + 1/8
+    array([[0.875, 0.   ],
+           [0.   , 0.125]])
+    """
+    residual = net.residual
+    if (residual != residual[:, :1]).any():
+        raise ValueError(
+            f"sic_residual differs between users, from {residual.min()} to {residual.max()}; "
+            "water-filling is exact only where it is the same for all users of a subchannel: "
+            "use nomalib.optimum.allocate"
+        )
+    gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
+    power, spare, n_iter, kkt = _allocate_all(
+        gains, assignment, polytope.constants(net, assignment), net.budget
+    )
+    return Allocation(
+        power.reshape((*lead, *power.shape[1:])),
+        (spare >= 0).reshape(lead),
+        (kkt <= _TOLERANCE).reshape(lead),
+        n_iter.reshape(lead),
+        kkt.reshape(lead),
+    )
+
+
+@njit(cache=True)
+def share_at(level, strength, coupling):
+    """Share w of a subchannel at a level ℓ: the nonnegative root of (level), without loss."""
+    head = strength * level - 1.0
+    if not head > 0.0:
+        return 0.0
+    linear = 2.0 * coupling + strength
+    square = coupling * (coupling + strength)
+    return 2.0 * head / (linear + np.sqrt(linear * linear + 4.0 * square * head))
+
+
+@njit(cache=True)
+def fill(strength, coupling, w):
+    """Shares w (N) of the common level and the number of Newton steps; returns (level, steps).
+
+    Σ w(ℓ) is increasing, and concave but for a kink where a subchannel joins: Newton's method
+    inside a bracket. The level is inf where no subchannel gains from power.
+    """
+    n = w.shape[0]
+    low, high = np.inf, np.inf
+    for i in range(n):
+        a, q = strength[i], coupling[i]
+        if a > 1e-300:
+            low = min(low, (1.0 + q / n) * (1.0 + (q + a) / n) / a)
+            high = min(high, (1.0 + q) * (1.0 + (q + a)) / a)
+    if low == np.inf:
+        return low, 0
+    level, steps = low, 0
+    while steps < _MAX_ITERATIONS:
+        steps += 1
+        total, slope = 0.0, 0.0
+        for i in range(n):
+            a, q = strength[i], coupling[i]
+            w[i] = share_at(level, a, q)
+            if w[i] > 0.0:
+                total += w[i]
+                slope += a / (a + 2.0 * q + 2.0 * q * (q + a) * w[i])
+        if abs(total - 1.0) <= 1e-15 * n:
+            break
+        if total < 1.0:
+            low = level
+        else:
+            high = level
+        step = level + (1.0 - total) / slope if slope > 0.0 else high
+        following = step if low < step < high else 0.5 * (low + high)
+        if following == level or following == low or following == high:
+            break
+        level = following
+    return level, steps
+
+
+@njit(cache=True)
+def _allocate_draw(gains, assigned, constants, budget, out):
+    n, fullest = gains.shape[0], constants[4]
+    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    spare = polytope.reduce_draw(
+        gains, assigned, constants, users, minimal, spread, strength, coupling
+    )
+    if not spare >= 0.0:
+        out[:] = np.nan
+        return spare, 0, np.nan
+    w = np.zeros(n)
+    level, steps = fill(strength[:, 0], coupling[:, 0, 0], w)
+    u, dual = np.zeros((n, fullest)), np.empty((n, fullest))
+    if level == np.inf:
+        for i in range(n):
+            w[i] = 1.0 if users[i, 0] >= 0 else 0.0
+    u[:, 0] = w / w.sum()
+    price = 1.0 / level
+    gradient = np.empty((n, fullest))
+    rate = np.log1p(constants[1]) * (users >= 0).sum()
+    for i in range(n):
+        rate += polytope.excess_rate(strength[i], coupling[i], u[i])
+        polytope.excess_gradient(strength[i], coupling[i], u[i], gradient[i])
+        for k in range(fullest):
+            dual[i, k] = max(0.0, price - gradient[i, k])
+    kkt = polytope.kkt_residual(users, u, gradient, price, dual, rate)
+    polytope.write_power(budget, spare, users, minimal, spread, u, out)
+    return spare, steps, kkt
+
+
+@njit(cache=True, parallel=True)
+def _allocate_all(gains, assignment, constants, budget):
+    n_draws = gains.shape[0]
+    power = np.empty(gains.shape)
+    spare, kkt = np.empty(n_draws), np.empty(n_draws)
+    n_iter = np.empty(n_draws, np.int64)
+    for b in prange(n_draws):
+        at = np.intp(b) % np.intp(assignment.shape[0])
+        spare[b], n_iter[b], kkt[b] = _allocate_draw(
+            gains[b], assignment[at], constants, budget, power[b]
+        )
+    return power, spare, n_iter, kkt
