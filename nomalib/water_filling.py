@@ -1,9 +1,22 @@
 """The exact optimum of (10)–(11) when ε is the same for all users of a subchannel.
 
 Then, in both interference conventions, for every R_min and any number of users, the best split
-inside a subchannel keeps everybody but the strongest user at R_min (the chapter "The exact optimum"
-has the proof). In shares (`nomalib.polytope`) a subchannel that gets the share w of the spare power
-yields log(1 + α w/(1 + q w)), concave in w, with α, q those of its strongest user. What is left is
+inside a subchannel keeps everybody but the strongest user at R_min. The reason, in noise-normalised
+powers and with the receiver's gain (the other convention is alike): let w be the subchannel's
+power, n_j = 1/γ_j, M_j = n_j + ε w + (1 − ε) Σ_{k<j} x_k and y_j = log(1 + (1 − ε) x_j/M_j). Then
+
+    R_j = y_j + h(y_j),   h(y) = −log(1 − ε/(1 − ε) (e^y − 1))   convex, increasing, h(0) = 0,
+
+depends on y_j alone, R_j ≥ R_min is y_j ≥ y_min, and spending exactly w reads
+
+    (n_1 + ε w) e^{y_1+…+y_K} + Σ_i (n_{i+1} − n_i) e^{y_{i+1}+…+y_K} = n_K + w.
+
+Moving all that exceeds y_min to user 1 keeps Σ y, so the sum rate does not fall, h being convex;
+and it lowers every tail sum, so power is left over, which raises y_1. The chapter "The exact
+optimum" has the proof in full.
+
+In shares (`nomalib.polytope`) a subchannel that gets the share w of the spare power yields
+log(1 + α w/(1 + q w)), concave in w, with α, q those of its strongest user. What is left is
 one level ℓ = 1/λ common to all subchannels:
 
     (1 + q w)(1 + (q + α) w) = α ℓ   where ℓ > 1/α,   w = 0 elsewhere,   Σ w = 1.       (level)
