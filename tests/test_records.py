@@ -1,0 +1,161 @@
+"""Records come back as they were written, whole or not at all."""
+
+import json
+import math
+import multiprocessing
+import os
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nomalib
+from nomalib import records
+
+numbers = st.one_of(
+    st.integers(-(2**60), 2**60), st.booleans(), st.floats(allow_infinity=False, allow_nan=True)
+)
+metric = st.one_of(numbers, st.lists(st.one_of(numbers, st.lists(numbers, max_size=3)), max_size=4))
+parameter = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.floats(-1e9, 1e9), st.text(max_size=8)
+)
+
+
+def same(a, b):
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    st.dictionaries(st.text(max_size=6).map("p_{}".format), parameter, max_size=4),
+    st.dictionaries(st.text(max_size=6).map("m_{}".format), metric, max_size=4),
+)
+def test_a_record_reads_as_it_was_written(parameters, metrics):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "deep", "a.json")
+        records.write(path, parameters, metrics)
+        record = records.read(path)
+        assert os.listdir(path.parent) == ["a.json"]  # no temporary file stays
+    assert record["parameters"] == parameters
+    assert record["metrics"].keys() == metrics.keys()
+    assert all(same(record["metrics"][name], value) for name, value in metrics.items())
+
+
+def test_numpy_numbers_and_nan_are_plain_json(tmp_path):
+    path = tmp_path / "a.json"
+    records.write(
+        path, {"n": np.int64(3), "pair": (1, np.float32(0.5))}, {"r": np.array([[1.0, np.nan]])}
+    )
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    stored = json.loads(path.read_text(), parse_constant=refuse)
+    assert stored["parameters"] == {"n": 3, "pair": [1, 0.5]}
+    assert stored["metrics"] == {"r": [[1.0, None]]}
+    assert same(records.read(path)["metrics"]["r"], [[1.0, math.nan]])
+
+
+def test_provenance(tmp_path, monkeypatch):
+    cells = [
+        {"cell_type": "code", "source": ["1 + 1"], "outputs": []},
+        {"cell_type": "markdown", "source": ["words"]},
+    ]
+    notebook = tmp_path / "n.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(notebook))
+    records.write(tmp_path / "a.json", {"seed": 7}, {})
+    provenance = records.read(tmp_path / "a.json")["provenance"]
+    assert provenance["seed"] == 7
+    assert provenance["wall_time_s"] > 0
+    assert provenance["source"] == nomalib.source_hash()
+    assert provenance["versions"]["numpy"] == version("numpy") == np.__version__
+    assert set(provenance["versions"]) == {"python", "numpy", "scipy", "numba", "keras", "jax"}
+    assert provenance["machine"]["cores"] == os.cpu_count()
+    assert provenance["machine"]["processor"] and provenance["machine"]["system"]
+    made_by = provenance["notebook"]
+
+    cells[0]["outputs"], cells[1]["source"] = ["2"], ["other words"]
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert records.environment()["notebook"] == made_by
+    cells[0]["source"] = ["1 + 2"]
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert records.environment()["notebook"] != made_by
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    assert records.environment()["notebook"] is None
+
+
+def test_every_cut_and_every_kind_of_damage_is_refused(tmp_path):
+    path, damaged = tmp_path / "a.json", tmp_path / "b.json"
+    records.write(path, {"seed": 1}, {"rate": 2.5})
+    whole = path.read_bytes()
+    ends = [*range(0, len(whole) - 2, 37), len(whole) - 2]  # all but the final brace
+    for damage in (
+        *(whole[:end] for end in ends),
+        whole.replace(b"2.5", b"2.6"),
+        b"\xff" + whole,
+        b"[]",
+        b'{"parameters": {}, "metrics": {}}',
+    ):
+        damaged.write_bytes(damage)
+        with pytest.raises(ValueError, match="b.json"):
+            records.read(damaged)
+        with pytest.raises(ValueError, match="b.json"):
+            records.table(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.inf, "0.1", None, [1.0, -math.inf]])
+def test_a_metric_is_a_number(tmp_path, value):
+    with pytest.raises(ValueError, match="'rate'"):
+        records.write(tmp_path / "a.json", {}, {"rate": value})
+    assert not os.listdir(tmp_path)
+
+
+def test_a_name_is_used_once(tmp_path):
+    with pytest.raises(ValueError, match="'noise'"):
+        records.write(tmp_path / "a.json", {"noise": 0.1}, {"noise": 0.1})
+
+
+def test_table(tmp_path):
+    for name, seed in (("b/1.json", 1), ("a/2.json", 2)):
+        records.write(tmp_path / name, {"seed": seed}, {"rate": 10 * seed})
+    first, second = {"seed": 2, "rate": 20}, {"seed": 1, "rate": 10}
+    assert records.table(tmp_path) == [first, second]
+    assert records.table([tmp_path / "b/1.json"]) == [second]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        records.table(tmp_path / "nowhere")
+
+
+def test_nothing_is_written_without_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records.write("", {"seed": 0}, {"rate": 1.0})
+    assert not os.listdir(tmp_path)
+
+
+def _write_for_ever(path):
+    while True:
+        records.write(path, {"seed": 0}, {"rate": list(range(20_000))})
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_record(tmp_path):
+    path = tmp_path / "a.json"
+    records.write(path, {"seed": 0}, {"rate": []})
+    for wait in (0.05, 0.11):
+        writer = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(path,))
+        writer.start()
+        before = path.stat().st_mtime_ns
+        while path.stat().st_mtime_ns == before:  # until it writes
+            assert writer.is_alive()
+            time.sleep(0.01)
+        writer.join(wait)
+        writer.kill()
+        writer.join()
+        assert len(records.read(path)["metrics"]["rate"]) == 20_000
+    assert records.table(tmp_path)[0]["seed"] == 0  # what the killed leave behind is not read
