@@ -59,13 +59,16 @@ def _alone(level, strength, own):
 
 
 def _level(strength, own, fraction, in_use):
-    """ℓ at which Σ fraction · w(ℓ) = 1: Newton steps between two levels that enclose it."""
+    """ℓ at which Σ fraction · w(ℓ) = 1: Newton steps between two levels that enclose it.
+
+    Some slot's fraction must be above a half.
+    """
 
     def level_of(w):
         return (1 + own * w) * (1 / strength + (1 + own / strength) * w)
 
     low = ops.min(level_of(1 / in_use), axis=(1, 2), keepdims=True)
-    high = ops.where(fraction > 0.5, level_of(1.0), 1e30)
+    high = ops.where(fraction > 0.5, level_of(1 / ops.maximum(fraction, 0.5)), 1e30)
     high = ops.min(high, axis=(1, 2), keepdims=True)
     level = ops.sqrt(low) * ops.sqrt(high)
     for _ in range(_NEWTON_STEPS):
@@ -122,6 +125,8 @@ class WaterLevel(keras.layers.Layer):
     def call(self, problem, logits):
         filled, strength, coupling, in_use = _parts(problem)
         own = _own(coupling)
+        largest = ops.max(ops.where(filled, logits, -1e30), axis=(1, 2), keepdims=True)
+        logits = logits + ops.relu(1 - largest)  # no level sells the power if nobody takes any
         fraction = ops.where(filled, ops.sigmoid(logits), 0)
         level = ops.stop_gradient(_level(strength, own, fraction, in_use))
         w, _ = _alone(level, strength, own)

@@ -38,12 +38,12 @@ def imitation_network(net: Network, seed: int = 0) -> keras.Model:
     """
     keras.utils.set_random_seed(seed)
     shape = (net.n_subchannels, net.n_users)
-    layers = [keras.layers.Dense(width, activation="relu") for width in (200, 80, 80)]
+    hidden = [keras.layers.Dense(width, activation="relu") for width in (200, 80, 80)]
     return keras.Sequential(
         [
             keras.Input(shape, name="gains"),
             keras.layers.Flatten(),
-            *layers,
+            *hidden,
             keras.layers.Dense(shape[0] * shape[1]),
             keras.layers.Reshape(shape),
         ],
@@ -77,7 +77,8 @@ def imitate(
         validation: gains, assignment and labels of draws to validate on after every epoch.
         callbacks: Keras callbacks, for instance `keras.callbacks.BackupAndRestore`.
         verbose: 1 shows Keras's progress bars.
-        seed: of the order of the draws; same seed, same weights to the bit.
+        seed: of the order of the draws, which depends on seed and epoch alone: the same seed gives
+            the same weights to the bit, also where training stopped and `BackupAndRestore` resumed.
 
     Returns:
         The MSE after each epoch: "loss", and "val_loss" where there is validation.
@@ -92,7 +93,10 @@ def imitate(
     """
     _check_training(learning_rate, epochs=epochs, batch_size=batch_size)
     inputs, targets = _imitation_data(net, gains, assignment, labels)
-    keras.utils.set_random_seed(seed)
+    seeds = np.random.SeedSequence(seed).generate_state(epochs)
+    reorder = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: keras.utils.set_random_seed(int(seeds[epoch]))
+    )
     model.compile(keras.optimizers.RMSprop(learning_rate, rho=0.9), loss="mse")
     fitted = model.fit(
         inputs,
@@ -100,7 +104,7 @@ def imitate(
         batch_size=batch_size,
         epochs=epochs,
         validation_data=validation and _imitation_data(net, *validation),
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, reorder],
         verbose=verbose,
     )
     return fitted.history
@@ -163,7 +167,9 @@ def maximise_sum_rate(
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
     model.compile(keras.optimizers.Adam(schedule), loss=layers.SumRate())
     resume = keras.callbacks.LambdaCallback(on_epoch_begin=draws.start_epoch)
-    fitted = model.fit(draws, epochs=epochs, callbacks=[*callbacks, resume], verbose=verbose)
+    fitted = model.fit(
+        draws, epochs=epochs, callbacks=[*callbacks, resume], verbose=verbose, shuffle=False
+    )
     return fitted.history
 
 

@@ -1,0 +1,399 @@
+"""Learned allocation: feasibility whatever the weights, symmetry, seeds, and the exact optimum."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nomalib import interior_point, layers, learning, polytope, rates, water_filling
+from nomalib.layers import keras
+from nomalib.network import Network, draw_gains, random_assignment
+
+SMALL = Network(n_subchannels=3, n_users=4)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """One size-free network for all tests that give it weights of their own: it compiles once."""
+    return learning.equivariant_network()
+
+
+@pytest.fixture(scope="module")
+def imitation():
+    return learning.imitation_network(Network())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A size-free network after a short training on uniform and heterogeneous ε."""
+    rng = np.random.default_rng(1)
+    model = learning.equivariant_network()
+    networks = [Network(), Network(sic_residual=rng.random((10, 10)))]
+    learning.maximise_sum_rate(model, networks, epochs=3, steps_per_epoch=150)
+    return model
+
+
+def randomised(model, rng, size):
+    """The model with weights that no training would give."""
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(0.0, size, weight.shape))
+    return model
+
+
+def flat_weights(model):
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+def labelled(net, n_draws, rng):
+    gains, assignment = draw_gains(net, n_draws, rng), random_assignment(net, rng)
+    return gains, assignment, water_filling.allocate(net, gains, assignment).power
+
+
+# the paper's network
+
+
+def test_imitation_network_is_the_papers():
+    model = learning.imitation_network(Network(n_subchannels=4, n_users=7))
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.units for layer in dense] == [200, 80, 80, 28]
+    assert [layer.activation.__name__ for layer in dense] == ["relu"] * 3 + ["linear"]
+    assert model.input_shape == model.output_shape == (None, 4, 7)
+
+
+def test_imitated_power_is_normalised_and_only_on_assigned_places(rng):
+    net = Network(n_subchannels=5, n_users=6)
+    gains, assignment = draw_gains(net, 200, rng), random_assignment(net, rng)
+    model = learning.imitation_network(net)
+    found = learning.allocate(model, net, gains, assignment)
+    served = found.feasible
+    assert 0 < served.sum() < 200
+    np.testing.assert_allclose(found.power[served].sum(axis=(1, 2)), net.budget, rtol=1e-12)
+    assert (found.power[served] >= 0).all() and (found.power[served][:, ~assignment] == 0).all()
+    output = np.maximum(model.predict_on_batch((gains * assignment).astype(np.float32)), 0)
+    shares = output * assignment / (output * assignment).sum(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found.power[served], net.budget * shares[served], rtol=1e-5)
+    assert np.isnan(found.power[~served]).all() and not found.converged[~served].any()
+    violated = rates.qos_violation(net, gains, assignment, found.power)
+    np.testing.assert_array_equal(found.converged, violated == 0)
+    assert (found.n_iter == 1).all() and np.isnan(found.residual).all()
+
+
+def test_a_draw_without_positive_output_gets_equal_power(rng):
+    model = learning.imitation_network(SMALL)
+    model.layers[-2].bias.assign(np.full(12, -1e3))
+    gains, assignment, labels = labelled(SMALL, 5, rng)
+    power = learning.allocate(model, SMALL, gains, assignment).power
+    equal = np.where(assignment, SMALL.budget / assignment.sum(), 0.0)
+    np.testing.assert_allclose(
+        power[~np.isnan(labels)], np.broadcast_to(equal, power.shape)[~np.isnan(labels)]
+    )
+
+
+def test_imitation_learns_a_constant(rng):
+    gains, assignment, _ = labelled(SMALL, 400, rng)
+    constant = np.where(assignment, SMALL.budget / assignment.sum(), 0.0)
+    labels = np.broadcast_to(constant, gains.shape)
+    model = learning.imitation_network(SMALL)
+    history = learning.imitate(
+        model, SMALL, gains, assignment, labels, epochs=30, validation=(gains, assignment, labels)
+    )
+    assert set(history) == {"loss", "val_loss"} and len(history["loss"]) == 30
+    shares = model.predict_on_batch((gains * assignment).astype(np.float32))
+    mse = ((shares - constant / SMALL.budget) ** 2).mean()
+    np.testing.assert_allclose(history["val_loss"][-1], mse, rtol=1e-3)
+    assert mse < 1e-4 < history["loss"][0]
+
+
+def test_imitation_leaves_infeasible_draws_out_and_repeats_to_the_bit(rng):
+    gains, assignment, labels = labelled(SMALL, 300, rng)
+    known = ~np.isnan(labels).any(axis=(1, 2))
+    assert not known.all()
+
+    def weights(seed, kept):
+        model = learning.imitation_network(SMALL)
+        learning.imitate(model, SMALL, gains[kept], assignment, labels[kept], epochs=2, seed=seed)
+        return flat_weights(model)
+
+    first = weights(3, slice(None))
+    np.testing.assert_array_equal(first, weights(3, known))
+    assert (first != weights(4, known)).any()
+
+
+def test_repair_is_feasible_and_keeps_what_is_feasible(rng):
+    net = Network(sic_residual=rng.random((10, 10)), min_rate=0.1)
+    gains, assignment = draw_gains(net, 300, rng), random_assignment(net, rng, 300)
+    broken = rng.exponential(size=gains.shape) * assignment
+    repaired = learning.repair(net, gains, assignment, broken)
+    feasible = polytope.reduce(net, gains, assignment).feasible
+    assert np.isnan(repaired[~feasible]).all()
+    assert (rates.qos_violation(net, gains, assignment, repaired)[feasible] == 0).all()
+    np.testing.assert_allclose(repaired[feasible].sum(axis=(1, 2)), net.budget, rtol=1e-9)
+    again = learning.repair(net, gains, assignment, repaired)
+    np.testing.assert_allclose(again[feasible], repaired[feasible], rtol=1e-6, atol=1e-9)
+
+
+# the feasible head and the layers before it
+
+
+def check_feasible(net, gains, assignment, found):
+    """R_min and budget on every feasible draw, NaN on the others."""
+    feasible = polytope.reduce(net, gains, assignment).feasible
+    np.testing.assert_array_equal(found.feasible, feasible)
+    np.testing.assert_array_equal(found.converged, feasible)
+    np.testing.assert_array_equal(np.isnan(found.residual), ~feasible)
+    assert np.isnan(found.power[~feasible]).all()
+    power = found.power[feasible]
+    np.testing.assert_allclose(power.sum(axis=(1, 2)), net.budget, rtol=1e-5)
+    assert (power >= 0).all() and (power[~assignment[feasible]] == 0).all()
+    got = rates.rates(net, gains[feasible], assignment[feasible], power)
+    assert (got[assignment[feasible]] >= net.min_rate * (1 - 1e-5)).all()
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.sampled_from([0.1, 1.0, 30.0]),
+    span=st.sampled_from([0.0, 1.0, 6.0]),
+    spare=st.sampled_from([0.5, 1e-3, 1e-6, 1e-9]),
+    min_rate=st.sampled_from([1e-3, 0.1, 1.0]),
+    gain=st.sampled_from(["interferer", "receiver"]),
+)
+def test_any_weights_meet_rates_and_budget(untrained, seed, size, span, spare, min_rate, gain):
+    rng = np.random.default_rng(seed)
+    model = randomised(untrained, rng, size)
+    common = dict(
+        n_subchannels=3,
+        n_users=5,
+        sic_residual=rng.random((3, 5)),
+        min_rate=min_rate,
+        interference_gain=gain,
+    )
+    net = Network(noise=1e-3, **common)
+    gains = 10 ** rng.uniform(-span, span, (16, 3, 5)) * draw_gains(net, 16, rng)
+    assignment = random_assignment(net, rng, 16)
+    # the least power is proportional to the noise: a noise that leaves one draw just this spare
+    need = 1.0 - polytope.reduce(net, gains, assignment).spare
+    need = need[np.isfinite(need) & (need > 0)]
+    if need.size:
+        net = Network(noise=net.noise * (1 - spare) / np.median(need), **common)
+    check_feasible(net, gains, assignment, learning.allocate(model, net, gains, assignment))
+
+
+@pytest.mark.parametrize("interference_gain", ["interferer", "receiver"])
+def test_random_weights_are_feasible_on_many_draws(untrained, rng, interference_gain):
+    model = randomised(untrained, rng, 1.0)
+    net = Network(sic_residual=rng.random((10, 10)), interference_gain=interference_gain)
+    gains, assignment = draw_gains(net, 9000, rng), random_assignment(net, rng, 9000)
+    check_feasible(net, gains, assignment, learning.allocate(model, net, gains, assignment))
+
+
+def test_permuting_subchannels_permutes_the_power(untrained, rng):
+    residual = rng.random((6, 5))
+    net = Network(n_subchannels=6, n_users=5, sic_residual=residual)
+    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng, 50)
+    model = randomised(untrained, rng, 0.3)
+    power = learning.allocate(model, net, gains, assignment).power
+    order = rng.permutation(6)
+    moved = Network(n_subchannels=6, n_users=5, sic_residual=residual[order])
+    permuted = learning.allocate(model, moved, gains[:, order], assignment[:, order]).power
+    np.testing.assert_allclose(permuted, power[:, order], rtol=1e-4, atol=1e-5)
+
+
+def test_permuting_users_permutes_the_power(untrained, rng):
+    residual = rng.random((6, 5))
+    net = Network(n_subchannels=6, n_users=5, sic_residual=residual)
+    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng, 50)
+    model = randomised(untrained, rng, 0.3)
+    power = learning.allocate(model, net, gains, assignment).power
+    order = rng.permutation(5)
+    moved = Network(n_subchannels=6, n_users=5, sic_residual=residual[:, order])
+    permuted = learning.allocate(model, moved, gains[..., order], assignment[..., order]).power
+    np.testing.assert_allclose(permuted, power[..., order], rtol=1e-4, atol=1e-5)
+
+
+def test_subchannels_that_serve_nobody_change_nothing(untrained, rng):
+    net = Network(n_subchannels=4, n_users=5)
+    wide = Network(n_subchannels=7, n_users=5)
+    gains, assignment = draw_gains(wide, 50, rng), np.zeros((50, 7, 5), bool)
+    assignment[:, :4] = random_assignment(net, rng, 50)
+    model = randomised(untrained, rng, 0.3)
+    power = learning.allocate(model, wide, gains, assignment).power
+    narrow = learning.allocate(model, net, gains[:, :4], assignment[:, :4]).power
+    np.testing.assert_allclose(power[:, :4], narrow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.01, 30.0])
+@pytest.mark.parametrize("sic_residual", [0.0, 0.01, 0.5])
+def test_the_strongest_at_their_water_level_are_the_exact_optimum(rng, noise, sic_residual):
+    net = Network(noise=noise, sic_residual=sic_residual, min_rate=1e-4)
+    gains, assignment = draw_gains(net, 300, rng), random_assignment(net, rng, 300)
+    exact = water_filling.allocate(net, gains, assignment)
+    shares = polytope.reduce(net, gains, assignment)
+    problem = layers.problem(shares, 3)[exact.feasible]
+    logits = np.where(np.arange(3) == 0, 40.0, -40.0) * np.ones(problem.shape[:-1])
+    logits = layers.WaterLevel()(problem, logits)
+    u = np.zeros(shares.users.shape)
+    u[exact.feasible] = layers.SpareShares()(problem, logits)
+    best = rates.sum_rate(net, gains, assignment, exact.power)
+    found = rates.sum_rate(net, gains, assignment, polytope.power(net, shares, u))
+    np.testing.assert_allclose(found[exact.feasible], best[exact.feasible], rtol=1e-6)
+
+
+def test_loss_is_the_sum_rate_above_the_minimal_rates(rng):
+    net = Network(sic_residual=rng.random((10, 10)), min_rate=0.05)
+    gains, assignment = draw_gains(net, 100, rng), random_assignment(net, rng, 100)
+    shares = polytope.reduce(net, gains, assignment)
+    u = rng.exponential(size=shares.users.shape) * (shares.users >= 0)
+    u /= u.sum(axis=(1, 2), keepdims=True)
+    found = rates.sum_rate(net, gains, assignment, polytope.power(net, shares, u))
+    excess = found - net.min_rate * assignment.sum(axis=(1, 2))
+    problem = layers.problem(shares, 3)[shares.feasible]
+    loss = layers.SumRate()(problem, u[shares.feasible].astype(np.float32))
+    np.testing.assert_allclose(-10 * float(loss), excess[shares.feasible].mean(), rtol=1e-5)
+
+
+# sum-rate training
+
+
+def ratios(model, net, reference, rng):
+    """Sum rate relative to the reference's on 500 feasible draws."""
+    gains, assignment = draw_gains(net, 800, rng), random_assignment(net, rng, 800)
+    found = learning.allocate(model, net, gains, assignment)
+    check_feasible(net, gains, assignment, found)
+    kept = np.flatnonzero(found.feasible)[:500]
+    assert kept.size == 500
+    best = reference(net, gains[kept], assignment[kept]).power
+    best = rates.sum_rate(net, gains[kept], assignment[kept], best)
+    rate = rates.sum_rate(net, gains[kept], assignment[kept], found.power[kept])
+    return rate / best
+
+
+def test_a_short_training_comes_close_to_the_optimum(trained, rng):
+    ratio = ratios(trained, Network(), water_filling.allocate, rng)
+    assert 0.9998 < ratio.mean() <= 1 and ratio.min() > 0.99 and ratio.max() < 1 + 1e-6
+
+
+def test_sum_rate_training_gains_where_the_optimum_is_hard(trained, rng):
+    """Heterogeneous ε: the head alone, untrained, is good; the training must add to it."""
+    net = Network(sic_residual=rng.random((10, 10)))
+    before, after = (
+        ratios(model, net, interior_point.allocate, np.random.default_rng(2))
+        for model in (learning.equivariant_network(), trained)
+    )
+    assert after.mean() > 0.99 and 1 - after.mean() < 0.5 * (1 - before.mean())
+
+
+def test_residual_tells_how_far_from_optimal_a_power_is(trained, rng):
+    net = Network()
+    gains, assignment = draw_gains(net, 500, rng), random_assignment(net, rng, 500)
+    found = learning.allocate(trained, net, gains, assignment)
+    exact = water_filling.allocate(net, gains, assignment)
+    assert (found.n_iter == 1).all()
+    assert 1e-6 < np.nanmedian(found.residual) < 1e-2
+    assert (found.residual > exact.residual)[found.feasible].all()
+
+
+def test_a_size_never_trained_on(trained, rng):
+    net = Network(n_subchannels=60, n_users=60, noise=0.03)
+    gains, assignment = draw_gains(net, 60, rng), random_assignment(net, rng)
+    found = learning.allocate(trained, net, gains, assignment)
+    best = water_filling.allocate(net, gains, assignment)
+    rate = rates.sum_rate(net, gains, assignment, found.power)[found.feasible]
+    best = rates.sum_rate(net, gains, assignment, best.power)[found.feasible]
+    assert rate.size > 5 and (rate / best).min() > 0.999
+
+
+def test_saved_model_gives_the_same_power(trained, imitation, rng, tmp_path):
+    gains, assignment = draw_gains(Network(), 20, rng), random_assignment(Network(), rng)
+    for name, model in (("size_free", trained), ("imitation", imitation)):
+        model.save(tmp_path / f"{name}.keras")
+        loaded = keras.saving.load_model(tmp_path / f"{name}.keras", safe_mode=True)
+        for old, new in zip(
+            learning.allocate(model, Network(), gains, assignment),
+            learning.allocate(loaded, Network(), gains, assignment),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(old, new)
+
+
+def train_imitation(callbacks):
+    gains, assignment, labels = labelled(SMALL, 60, np.random.default_rng(0))
+    model = learning.imitation_network(SMALL)
+    options = dict(epochs=3, batch_size=20, callbacks=callbacks)
+    learning.imitate(model, SMALL, gains, assignment, labels, **options)
+    return flat_weights(model)
+
+
+def train_size_free(callbacks):
+    model = learning.equivariant_network(width=4)
+    options = dict(epochs=3, steps_per_epoch=4, batch_size=8, callbacks=callbacks)
+    learning.maximise_sum_rate(model, [SMALL, Network(n_subchannels=3, n_users=5)], **options)
+    return flat_weights(model)
+
+
+@pytest.mark.parametrize("train", [train_imitation, train_size_free])
+def test_training_that_stopped_goes_on_as_if_it_had_not(train, tmp_path):
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    backup = str(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        train([keras.callbacks.BackupAndRestore(backup), Crash()])
+    resumed = train([keras.callbacks.BackupAndRestore(backup)])
+    np.testing.assert_array_equal(resumed, train([]))
+
+
+# any shape of draws; bad input
+
+
+def test_leading_axes_are_kept(trained, imitation, rng):
+    net = Network()
+    gains, assignment = draw_gains(net, 6, rng), random_assignment(net, rng)
+    for model in (trained, imitation):
+        flat = learning.allocate(model, net, gains, assignment)
+        one = learning.allocate(model, net, gains[0], assignment)
+        none = learning.allocate(model, net, gains[:0], assignment)
+        folded = learning.allocate(model, net, gains.reshape(2, 3, 10, 10), assignment)
+        for whole, single, empty, fold in zip(flat, one, none, folded, strict=True):
+            np.testing.assert_allclose(single, whole[0], rtol=1e-4, atol=1e-4)
+            np.testing.assert_array_equal(fold.reshape(whole.shape), whole)
+            assert empty.shape == (0, *whole.shape[1:])
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), 0.5j, True])
+def test_training_options_are_checked(rng, name, value):
+    if name == "learning_rate" and value is True:
+        pytest.skip("1 is a learning rate")
+    gains, assignment, labels = labelled(SMALL, 3, rng)
+    with pytest.raises(ValueError, match=name):
+        learning.imitate(None, SMALL, gains, assignment, labels, **{name: value})
+    with pytest.raises(ValueError, match=name):
+        learning.maximise_sum_rate(None, [SMALL], **{name: value})
+
+
+def test_bad_input_is_named(rng):
+    gains, assignment, labels = labelled(SMALL, 3, rng)
+    model = learning.imitation_network(SMALL)
+    with pytest.raises(ValueError, match=r"labels has shape \(2, 3, 4\)"):
+        learning.imitate(model, SMALL, gains, assignment, labels[:2])
+    with pytest.raises(ValueError, match="labels holds NaN in every draw"):
+        learning.imitate(model, SMALL, gains, assignment, np.full_like(labels, np.nan))
+    with pytest.raises(ValueError, match="gains holds -1"):
+        learning.allocate(model, SMALL, -np.ones((3, 4)), assignment)
+    with pytest.raises(ValueError, match=r"model takes gains of shape \(3, 4\)"):
+        learning.allocate(model, Network(), np.ones((10, 10)), np.eye(10, dtype=bool))
+    crowded = Network(n_subchannels=1, n_users=5, max_users_per_subchannel=5)
+    with pytest.raises(ValueError, match="5 users on a subchannel; the model takes 4"):
+        everyone = np.ones((1, 5), bool)
+        learning.allocate(learning.equivariant_network(), crowded, np.ones((1, 5)), everyone)
+    with pytest.raises(ValueError, match="16 infeasible draws"):
+        hopeless = Network(n_subchannels=2, n_users=2, min_rate=50.0)
+        learning.maximise_sum_rate(learning.equivariant_network(), [hopeless], batch_size=16)
