@@ -1,0 +1,118 @@
+"""Gradient and Hessian of −R_total in the powers, in closed form, and its curvature.
+
+With D_ij = σ₀² + I_ij and T_ij = D_ij + p_ij |g_ij|², both affine in the powers of subchannel i,
+
+    −R_i = (1/ln 2) Σ_j log D_ij − log T_ij,   so with the rows d_j = ∂D_ij/∂p, t_j = ∂T_ij/∂p
+
+    ∇(−R_i) = (1/ln 2) Σ_j d_j/D_ij − t_j/T_ij,                                    (gradient)
+    ∇²(−R_i) = (1/ln 2) Σ_j t_j t_jᵀ/T_ij² − d_j d_jᵀ/D_ij².                         (hessian)
+
+The Hessian is a difference of positive semidefinite matrices: convexity is not a matter of course.
+Powers of different subchannels do not interact, so there is one (M, M) block for each subchannel.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nomalib.network import Network
+from nomalib.rates import interference, sic_order
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of −R_total [bps/Hz] in the powers [W]; 0 where a user is not assigned.
+
+    Attributes:
+        gradient: (…, N, M), in bps/Hz per watt.
+        hessian: its diagonal blocks (…, N, M, M), in bps/Hz per watt²; all others are zero.
+    """
+
+    gradient: NDArray[np.float64]
+    hessian: NDArray[np.float64]
+
+
+def derivatives(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> Derivatives:
+    """Gradient and Hessian of −R_total, the objective of (10), at `power`.
+
+    Args:
+        net: the scenario.
+        gains: magnitudes |g|, (…, N, M).
+        assignment: bool, (N, M) or (…, N, M).
+        power: watt, (…, N, M).
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
+
+    >>> net = Network(n_subchannels=1, n_users=1, noise=1.0)
+    >>> slope = derivatives(net, [[1.0]], [[True]], [[1.0]]).gradient    # −1/(2 ln 2)
+    >>> slope.round(4)
+    array([[-0.7213]])
+    """
+    above, below, rise, weight = _affine_parts(net, gains, assignment, power)
+    by_interference = weight / below[..., None]
+    by_total = rise / above[..., None]
+    gradient = (by_interference - by_total).sum(axis=-2)
+    hessian = np.swapaxes(by_total, -1, -2) @ by_total
+    hessian -= np.swapaxes(by_interference, -1, -2) @ by_interference
+    return Derivatives(gradient / np.log(2.0), hessian / np.log(2.0))
+
+
+def eigenvalues(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> NDArray[np.float64]:
+    """Eigenvalues of the Hessian of −R_total, ascending, for each subchannel; (…, N, M).
+
+    In bps/Hz per watt². A subchannel of k users has k of them; the other places hold NaN.
+    Arguments are those of `derivatives`.
+    """
+    hessian = derivatives(net, gains, assignment, power).hessian
+    assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), hessian.shape[:-1])
+    # an eigenvalue above all others stands in for each unassigned user, and is then left out
+    above = 1.0 + 2.0 * np.abs(hessian).sum(axis=(-2, -1))
+    diagonal = np.where(assigned, 0.0, above[..., None])
+    values = np.linalg.eigvalsh(hessian + diagonal[..., None] * np.eye(net.n_users))
+    count = assigned.sum(axis=-1, keepdims=True)
+    return np.where(np.arange(net.n_users) < count, values, np.nan)
+
+
+def printed(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the paper prints as ∂R_ij/∂p_ik (26) and ∂²R_ij/∂p_ik∂p_ij (27); both (…, N, M, M).
+
+    The last two axes are (j, k); nothing in the printed terms tells k = j from k ≠ j. With
+    S_ij = Σ_{k<j} p_ik |g_ik|² + σ₀², they are, divided by ln 2, |g_ik|² S_ij/(S_ij + p_ij |g_ij|²)
+    and −|g_ik|² |g_ij|² S_ij/(S_ij + p_ij |g_ij|²)². Arguments are those of `derivatives`.
+    """
+    perfect = replace(net, sic_residual=0.0, interference_gain="interferer")
+    below = interference(perfect, gains, assignment, power) + net.noise
+    squared = np.where(assignment, np.asarray(gains, dtype=np.float64) ** 2, 0.0)
+    total = below + squared * power
+    pair = np.asarray(assignment)[..., :, None] * squared[..., None, :] / np.log(2.0)
+    first = pair * (below / total)[..., None]
+    second = -pair * (squared * below / total**2)[..., None]
+    return first, second
+
+
+def _affine_parts(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
+) -> tuple[NDArray[np.float64], ...]:
+    """T and D (…, N, M), and their constant derivatives t and d (…, N, M, M) in the powers."""
+    below = interference(net, gains, assignment, power) + net.noise
+    squared = np.where(assignment, np.asarray(gains, dtype=np.float64) ** 2, 0.0)
+    above = below + squared * power
+    rank = np.argsort(sic_order(np.asarray(gains, dtype=np.float64)), axis=-1)
+    weaker = rank[..., None, :] > rank[..., :, None]
+    share = np.where(weaker, net.residual[:, None, :], 1.0)
+    assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), squared.shape)
+    signal = np.broadcast_to(
+        squared[..., None, :] if net.interference_gain == "interferer" else squared[..., None],
+        share.shape,
+    )
+    both = assigned[..., None, :] & assigned[..., None]
+    weight = np.where(both & ~np.eye(net.n_users, dtype=bool), share * signal, 0.0)
+    return above, below, weight + squared[..., None] * np.eye(net.n_users), weight
