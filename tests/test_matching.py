@@ -1,0 +1,255 @@
+"""Oracles: a brute-force checker of exchange stability, exhaustive search, polytope.reduce."""
+
+from itertools import combinations, product
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nomalib import baselines, interior_point, matching, polytope, rates, swaps, water_filling
+from nomalib.network import Network, draw_gains, random_assignment
+
+FIXED = ("rate", "qos", "feasible")
+ALL_RULES = get_args(matching.Rule)
+
+
+@st.composite
+def scenarios(draw):
+    """A small network with one draw of its fading and a balanced assignment at the caps."""
+    net = Network(
+        n_subchannels=draw(st.integers(2, 4)),
+        n_users=draw(st.integers(2, 5)),
+        max_users_per_subchannel=draw(st.integers(1, 3)),
+        max_subchannels_per_user=draw(st.integers(1, 3)),
+        noise=draw(st.sampled_from([0.01, 0.1, 1.0])),
+        sic_residual=draw(st.sampled_from([0.0, 0.01, 0.3, 1.0])),
+        min_rate=draw(st.sampled_from([0.0, 0.01, 0.5])),
+        interference_gain=draw(st.sampled_from(["interferer", "receiver"])),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return net, draw_gains(net, 1, rng)[0], random_assignment(net, rng), rng
+
+
+def better_swap(net, gains, assignment, power, rule):
+    """A swap that the rule admits and that raises the sum rate, by trying all of them; or None."""
+    now = rates.sum_rate(net, gains, assignment, power)
+    short = np.round(rates.qos_violation(net, gains, assignment, power) * assignment.sum())
+    for i1, i2 in combinations(range(net.n_subchannels), 2):
+        for j1, j2 in product(range(net.n_users), repeat=2):
+            on_one = assignment[i1, j1] and not assignment[i2, j1]
+            if not (on_one and assignment[i2, j2] and not assignment[i1, j2]):
+                continue
+            after, spent = assignment.copy(), power.copy()
+            after[i1, [j1, j2]], after[i2, [j1, j2]] = [False, True], [True, False]
+            spent[i1, j2], spent[i2, j1] = power[i1, j1], power[i2, j2]
+            spent[~after] = 0.0
+            if rule == "optimum":
+                spent = water_filling.allocate(net, gains, after).power
+            if not rates.sum_rate(net, gains, after, spent) > now * (1 + 1e-8):
+                continue
+            if rule == "qos":
+                missed = rates.qos_violation(net, gains, after, spent) * after.sum()
+                if np.round(missed) > short:
+                    continue
+            if rule == "feasible" and not polytope.reduce(net, gains, after).feasible:
+                continue
+            return i1, j1, i2, j2
+    return None
+
+
+def same(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(scenarios(), st.sampled_from(ALL_RULES), st.booleans())
+def test_swaps_keep_the_places_raise_the_rate_and_end_exchange_stable(scenario, rule, random_power):
+    net, gains, start, rng = scenario
+    power = baselines.equal_power(net, start)
+    if random_power:
+        power = baselines.random_power(net, start, rng)
+    m = matching.swap_matching(net, gains, start, power, rule)
+    same(
+        [m.assignment.sum(axis=0), m.assignment.sum(axis=1)], [start.sum(axis=0), start.sum(axis=1)]
+    )
+    assert m.trace.shape == (m.n_swaps + 1,)
+    if rule == "optimum":
+        before = rates.sum_rate(net, gains, start, water_filling.allocate(net, gains, start).power)
+        assert (np.diff(np.isnan(m.trace).astype(int)) <= 0).all()  # never infeasible again
+    else:
+        before = rates.sum_rate(net, gains, start, power)
+        # the powers stayed with the places
+        for i in range(net.n_subchannels):
+            np.testing.assert_allclose(
+                np.sort(m.power[i][m.assignment[i]]), np.sort(power[i][start[i]]), rtol=1e-14
+            )
+        assert (m.power[~m.assignment] == 0).all()
+    np.testing.assert_allclose(m.trace[0], before, rtol=1e-9)
+    np.testing.assert_allclose(m.trace[-1], m.sum_rate, rtol=1e-9)
+    np.testing.assert_array_equal(m.sum_rate, rates.sum_rate(net, gains, m.assignment, m.power))
+    assert not (np.diff(m.trace) <= 0).any()
+    if not np.isnan(m.sum_rate):
+        assert better_swap(net, gains, m.assignment, m.power, rule) is None
+    assert matching.is_exchange_stable(net, gains, m.assignment, m.power, rule) == ~np.isnan(
+        m.sum_rate
+    )
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(scenarios(), st.sampled_from(FIXED))
+def test_a_matching_is_called_stable_just_where_no_swap_is_better(scenario, rule):
+    net, gains, start, _ = scenario
+    power = baselines.equal_power(net, start)
+    stable = matching.is_exchange_stable(net, gains, start, power, rule)
+    assert stable == (better_swap(net, gains, start, power, rule) is None)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(scenarios(), st.sampled_from(ALL_RULES), st.booleans())
+def test_paus_is_monotone_within_the_caps_and_stable(scenario, rule, moves):
+    net, gains, start, _ = scenario
+    found = water_filling.allocate(net, gains, start)
+    m = matching.paus(net, gains, start, rule=rule, moves=moves)
+    same(m, matching.paus(net, gains, start, rule=rule, moves=moves))
+    held, load = m.assignment.sum(axis=0), m.assignment.sum(axis=1)
+    assert (held <= net.max_subchannels_per_user).all()
+    assert (load <= net.max_users_per_subchannel).all()
+    assert (held >= np.minimum(start.sum(axis=0), 1)).all()  # nobody loses its last subchannel
+    if not moves:
+        same([held, load], [start.sum(axis=0), start.sum(axis=1)])
+    rate = rates.sum_rate(net, gains, m.assignment, m.power)
+    np.testing.assert_array_equal(m.sum_rate, rate)
+    trace = m.trace[~np.isnan(m.trace)]
+    assert (np.diff(trace) > 0).all()
+    if np.isnan(rate):
+        assert not found.feasible and trace.size == 0
+        return
+    np.testing.assert_array_equal(trace[-1], rate)
+    np.testing.assert_array_equal(m.trace[0], rates.sum_rate(net, gains, start, found.power))
+    np.testing.assert_allclose(m.power.sum(), net.budget, rtol=1e-9)
+    if rule in ("qos", "optimum"):
+        assert rates.qos_violation(net, gains, m.assignment, m.power) == 0
+    assert better_swap(net, gains, m.assignment, m.power, rule) is None
+    if rule != "feasible":  # the others imply stability under the default rule, "qos"
+        assert matching.is_exchange_stable(net, gains, m.assignment, m.power)
+
+
+def test_a_draw_does_not_depend_on_its_batch():
+    net = Network(n_subchannels=6, n_users=5, min_rate=0.3)
+    rng = np.random.default_rng(1)
+    gains, start = draw_gains(net, 40, rng), random_assignment(net, rng, 40)
+    assert not water_filling.allocate(net, gains, start).feasible.all()
+    for rule, moves in product(ALL_RULES, (False, True)):
+        together = matching.paus(net, gains, start, rule=rule, moves=moves)
+        for b in (0, 17, 39):
+            alone = matching.paus(net, gains[b], start[b], rule=rule, moves=moves)
+            part = matching.Matching(*(field[b] for field in together))
+            length = alone.trace.shape[0]
+            assert np.isnan(part.trace[length:]).all()
+            same(part._replace(trace=part.trace[:length]), alone)
+
+
+def test_leading_axes_one_assignment_for_all_draws_and_no_draws():
+    net = Network(n_subchannels=3, n_users=4)
+    rng = np.random.default_rng(2)
+    gains, start = draw_gains(net, 6, rng), random_assignment(net, rng)
+    flat = matching.paus(net, gains, start)
+    nested = matching.paus(net, gains.reshape(2, 3, 3, 4), start)
+    same(flat, [part.reshape((6, *part.shape[2:])) for part in nested])
+    assert matching.paus(net, gains[:0], start).sum_rate.shape == (0,)
+
+
+@pytest.mark.parametrize("interference_gain", ["interferer", "receiver"])
+@pytest.mark.parametrize("min_rate", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("residual", [0.0, 0.2, "heterogeneous"])
+def test_closed_form_of_a_subchannel_agrees_with_the_linear_system(
+    interference_gain, min_rate, residual
+):
+    rng = np.random.default_rng(3)
+    if residual == "heterogeneous":
+        residual = rng.random((1, 5))
+    net = Network(1, 5, 5, 1, 60.0, 0.1, residual, min_rate, interference_gain)
+    snr, t = net.budget / net.noise, 2.0**min_rate - 1.0
+    for load in range(1, 6):
+        gains = draw_gains(net, 40, rng)
+        assignment = np.arange(5)[None] < load
+        shares = polytope.reduce(net, gains, assignment)
+        for b in range(40):
+            need, strength, coupling = swaps.strongest_terms(
+                gains[b, 0],
+                np.r_[rng.permutation(load), -1],
+                net.residual[0],
+                snr,
+                t,
+                interference_gain == "receiver",
+                np.empty(load, np.int64),
+            )
+            if np.isnan(shares.spare[b]):
+                assert need == swaps.HOPELESS
+                continue
+            np.testing.assert_allclose(need, shares.minimal[b].sum(), rtol=1e-9, atol=1e-15)
+            if shares.spare[b] > 0:
+                spare = shares.spare[b]
+                np.testing.assert_allclose(spare * strength, shares.strength[b, 0, 0], rtol=1e-9)
+                np.testing.assert_allclose(
+                    spare * coupling, shares.coupling[b, 0, 0, 0], rtol=1e-9, atol=1e-12
+                )
+
+
+def test_scheduling_makes_infeasible_draws_feasible():
+    net = Network()
+    rng = np.random.default_rng(4)
+    gains, start = draw_gains(net, 200, rng), random_assignment(net, rng, 200)
+    stuck = ~water_filling.allocate(net, gains, start).feasible
+    assert 0.05 < stuck.mean() < 0.3
+    for rule in ALL_RULES:
+        m = matching.paus(net, gains, start, rule=rule, moves=False)
+        assert not np.isnan(m.sum_rate).any()
+        assert np.isnan(m.trace[stuck, 0]).all()
+
+
+def test_what_no_schedule_makes_feasible_stays_nan():
+    net = Network(n_subchannels=2, n_users=2, min_rate=20.0)
+    m = matching.paus(net, np.full((2, 2), 0.1), np.ones((2, 2), dtype=bool))
+    assert np.isnan(m.sum_rate) and np.isnan(m.power).all()
+    assert not matching.is_exchange_stable(net, np.full((2, 2), 0.1), m.assignment, m.power)
+
+
+@pytest.mark.parametrize("rule", ALL_RULES)
+def test_any_allocator_and_a_power_step_that_would_lower_the_rate_is_not_taken(rule):
+    net = Network(n_subchannels=5, n_users=6)
+    rng = np.random.default_rng(5)
+    gains, start = draw_gains(net, 30, rng), random_assignment(net, rng, 30)
+
+    def equal(net, gains, assignment):
+        exact = water_filling.allocate(net, gains, assignment)
+        power = np.where(exact.feasible[:, None, None], 1.0, np.nan)
+        return exact._replace(power=power * baselines.equal_power(net, assignment))
+
+    for allocate in (equal, interior_point.allocate):
+        m = matching.paus(net, gains, start, allocate, rule=rule)
+        assert not (np.diff(m.trace, axis=1) <= 0).any()
+        before = rates.sum_rate(net, gains, start, allocate(net, gains, start).power)
+        same([m.trace[:, 0]], [before])
+        assert not (m.sum_rate < before).any()
+        # the last power step was tried: it does not raise what was kept
+        again = rates.sum_rate(net, gains, m.assignment, allocate(net, gains, m.assignment).power)
+        assert not (again > m.sum_rate * (1 + 1e-8)).any()
+
+
+def test_bad_input_is_named():
+    net = Network(n_subchannels=2, n_users=2)
+    gains, start = np.ones((2, 2)), np.eye(2, dtype=bool)
+    with pytest.raises(ValueError, match="rule is 'best'"):
+        matching.paus(net, gains, start, rule="best")
+    with pytest.raises(ValueError, match="rule is 'best'"):
+        matching.swap_matching(net, gains, start, start * 1.0, "best")
+    with pytest.raises(ValueError, match="power is None"):
+        matching.swap_matching(net, gains, start, None, "rate")
+    with pytest.raises(ValueError, match="power has shape"):
+        matching.swap_matching(net, gains, start, np.ones(2))
+    with pytest.raises(ValueError, match="gains holds -1"):
+        matching.paus(net, -gains, start)
