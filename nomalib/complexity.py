@@ -1,0 +1,176 @@
+"""What an allocation costs: floating-point operations and memory, by formula and by count.
+
+The formulas are those of Section IV-D, (22)–(25), and the structure of our own methods. The counts
+come from what is run: from XLA's analysis of a compiled network (`compiled_flops`), and from our
+kernels, run on numbers that count (`nomalib.counting`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nomalib import interior_point, polytope, water_filling
+from nomalib.counting import counted
+from nomalib.network import Network
+
+
+class AllocationCount(NamedTuple):
+    """What an allocator takes for one draw.
+
+    Attributes:
+        reduction: operations of the reduction to shares and back to powers.
+        solution: operations of the solver's iterations.
+        n_iter: iterations.
+        memory: bytes of the problem in shares and of all arrays that were made.
+    """
+
+    reduction: int
+    solution: int
+    n_iter: int
+    memory: int
+
+
+def dense_flops(inputs: int, outputs: int, bias: bool = True) -> int:
+    """Operations of one dense layer: (22) without and (23) with a bias; activations are not in it.
+
+    >>> dense_flops(100, 200, bias=False), dense_flops(100, 200)
+    (39800, 40000)
+    """
+    return (2 * inputs - (not bias)) * outputs
+
+
+def network_flops(widths: Sequence[int], n_samples: int = 1) -> int:
+    """(24) as it must be: 2T Σ I O. Every layer, not the outer two alone, runs for each sample.
+
+    Args:
+        widths: inputs, the hidden layers' widths, outputs.
+        n_samples: T.
+
+    >>> network_flops([100, 200, 80, 80, 100])
+    100800
+    """
+    layers = zip(widths[:-1], widths[1:], strict=True)
+    return n_samples * sum(dense_flops(inputs, outputs) for inputs, outputs in layers)
+
+
+def network_flops_as_printed(widths: Sequence[int], n_samples: int = 1) -> int:
+    """(24) as printed: T multiplies the first and the last layer only.
+
+    >>> network_flops_as_printed([100, 200, 80, 80, 100], n_samples=2)
+    156800
+    """
+    outer = network_flops(widths[:2]) + network_flops(widths[-2:])
+    return n_samples * outer + network_flops(widths[1:-1])
+
+
+def circulant_flops(inputs: int, outputs: int, block: int) -> float:
+    """Operations of a dense layer with a bias whose weights are circulant blocks, by FFT.
+
+    A real FFT of length b takes 2.5 b log₂ b operations, and the product of two complex numbers
+    added to a sum takes 8; b/2 + 1 frequencies of a real signal are independent.
+
+    >>> circulant_flops(100, 200, 20) < dense_flops(100, 200) / 3
+    True
+    """
+    rows, columns = -(-outputs // block), -(-inputs // block)
+    transforms = (rows + columns) * 2.5 * block * np.log2(block)
+    return float(transforms + 8 * rows * columns * (block // 2 + 1) + outputs)
+
+
+def ipm_bound(n_subchannels: int, n_users: int, encoding: float = 1.0) -> float:
+    """(NM)^3.5 L', the bound of (25) up to a constant; L' ≤ NM is the length of the encoding."""
+    return float(n_subchannels * n_users) ** 3.5 * encoding
+
+
+def paus_flops(widths: Sequence[int], net: Network, n_rounds: int) -> int:
+    """PAUS by Section IV-D: one pass of the network and S·M·V·H·(N − H) candidate swaps.
+
+    H is the number of subchannels of a user and V that of users on a subchannel, as in C1 and C2.
+    A swap counts as one operation there, although to compare two matchings takes the rates of two
+    subchannels, and the network's pass counts once, although each of the S rounds has one.
+    """
+    held, shared = net.max_subchannels_per_user, net.max_users_per_subchannel
+    swaps = net.n_users * shared * held * max(net.n_subchannels - held, 0)
+    return network_flops(widths) + n_rounds * swaps
+
+
+def interior_point_flops(n_subchannels: int, load: int) -> float:
+    """One iteration of `interior_point` on N subchannels of K users, with one trial step.
+
+    For each subchannel: the Newton block takes 5K³ + 12.5K² (each of K users adds a product of ten
+    operations to the K(K+1)/2 entries of a symmetric matrix), its factorisation K³/2 and two
+    solutions 4K², the rates at two points 4K², and what is done for each user alone about 60K.
+
+    >>> interior_point_flops(20, 3) == 2 * interior_point_flops(10, 3)
+    True
+    """
+    return n_subchannels * (5.5 * load**3 + 20.5 * load**2 + 60.0 * load)
+
+
+def water_filling_flops(n_subchannels: int) -> float:
+    """One step of `water_filling` to the common level: on each subchannel its share and slope."""
+    return 26.0 * n_subchannels
+
+
+def compiled_flops(function: Callable, *shapes: tuple[int, ...]) -> float:
+    """Operations that XLA counts in `function` compiled for single-precision inputs of `shapes`.
+
+    A root, exponential or logarithm is not in XLA's count.
+
+    >>> compiled_flops(lambda x, w: x @ w, (5, 100), (100, 200))
+    200000.0
+    """
+    inputs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    analysis: Any = jax.jit(function).lower(*inputs).compile().cost_analysis()
+    return float(analysis["flops"])
+
+
+def interior_point_count(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e-8
+) -> AllocationCount:
+    """Counts `interior_point.allocate` without restarts on one feasible draw, (N, M)."""
+    shares, reduction, memory = _reduction_count(net, gains, assignment)
+    users = shares.users
+    u = interior_point.spread_evenly(users, np.empty(users.shape))
+    floor = net.min_rate * np.log(2.0) * (users >= 0).sum()
+    unlogged = np.empty((0, 5)), np.empty((0, *users.shape))
+    solution, (n_iter, _, _) = counted(
+        interior_point.solve_shares,
+        *(users, shares.strength, shares.coupling, u, float(floor), tol),
+        *unlogged,
+    )
+    return AllocationCount(reduction, solution.flops, n_iter, memory + solution.workspace)
+
+
+def water_filling_count(net: Network, gains: ArrayLike, assignment: ArrayLike) -> AllocationCount:
+    """Counts `water_filling.allocate`, less its certificate, on one feasible draw, (N, M)."""
+    shares, reduction, memory = _reduction_count(net, gains, assignment)
+    solution, (_, steps) = counted(
+        water_filling.fill,
+        *(shares.strength[:, 0], shares.coupling[:, 0, 0], np.empty(net.n_subchannels)),
+    )
+    return AllocationCount(reduction, solution.flops, steps, memory + solution.workspace)
+
+
+def _reduction_count(
+    net: Network, gains: ArrayLike, assignment: ArrayLike
+) -> tuple[polytope.Shares, int, int]:
+    """The problem of one draw in shares, the operations to there and back, and its bytes."""
+    draws, assigned, lead = polytope.flat_draws(net, gains, assignment)
+    if lead:
+        raise ValueError(f"gains has leading axes {lead}; a count is of one draw (N, M)")
+    shares = polytope.reduce(net, gains, assignment)
+    if not shares.feasible:
+        raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
+    constants = polytope.constants(net, assigned)
+    empty = polytope.empty_shares(net.n_subchannels, constants[4])
+    there, _ = counted(polytope.reduce_draw, draws[0], assigned[0], constants, *empty)
+    back, _ = counted(
+        polytope.write_power,
+        *(net.budget, float(shares.spare), shares.users, shares.minimal, shares.spread),
+        *(np.zeros(shares.users.shape), draws[0]),
+    )
+    return shares, there.flops + back.flops, there.workspace + sum(p.nbytes for p in shares)
