@@ -1,7 +1,15 @@
-"""One look for every figure of the book. Data and `ax` in, artists out; nothing is computed."""
+"""One look for every figure of the book. Data and `ax` in, artists out; nothing is computed.
+
+Figures are vector graphics on a transparent ground, with their text as paths: they look the same
+on every machine. The site's style sheet inverts their lightness, not their hue, on its dark theme.
+"""
+
+import sys
 
 import matplotlib.pyplot as plt
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 # Okabe and Ito's palette: told apart under the common colour blindnesses, and on white and dark
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY = (
@@ -33,8 +41,9 @@ def use_style() -> None:
             "figure.figsize": (7.0, 3.8),
             "figure.dpi": 110,
             "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
+            "figure.facecolor": "none",
+            "savefig.facecolor": "none",
+            "axes.facecolor": "none",
             "font.size": 11,
             "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY]),
             "axes.grid": True,
@@ -46,6 +55,63 @@ def use_style() -> None:
             "lines.linewidth": 1.8,
             "lines.markersize": 5,
             "legend.frameon": False,
-            "svg.fonttype": "none",
+            "svg.fonttype": "path",
+            "svg.hashsalt": "nomalib",  # the same figure is the same file
         }
     )
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
+
+
+def canvas(ax: Axes, width: float, height: float) -> None:
+    """Makes `ax` a sheet to draw on, `width` by `height` units, without axes."""
+    ax.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    ax.axis("off")
+
+
+def box(
+    ax: Axes,
+    centre: tuple[float, float],
+    text: str,
+    size: tuple[float, float] = (2.0, 0.8),
+    color: str = GREY,
+    filled: float = 0.15,
+) -> FancyBboxPatch:
+    """A rounded box with its text; `filled` is how strongly its colour fills it, 0 to 1."""
+    x, y = centre[0] - size[0] / 2, centre[1] - size[1] / 2
+    patch = FancyBboxPatch(
+        (x, y),
+        *size,
+        boxstyle="round,pad=0,rounding_size=0.12",
+        facecolor=(color, filled),
+        edgecolor=color,
+        linewidth=1.3,
+    )
+    ax.add_patch(patch)
+    ax.text(*centre, text, ha="center", va="center", fontsize=10)
+    return patch
+
+
+def arrow(
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    color: str = GREY,
+    bend: float = 0.0,
+) -> FancyArrowPatch:
+    """An arrow from `start` to `end`; `bend` curves it."""
+    patch = FancyArrowPatch(
+        start,
+        end,
+        arrowstyle="-|>",
+        mutation_scale=12,
+        connectionstyle=f"arc3,rad={bend}",
+        color=color,
+        linewidth=1.5,
+        shrinkA=0,
+        shrinkB=0,
+    )
+    ax.add_patch(patch)
+    return patch

@@ -1,0 +1,36 @@
+"""Lets Sphinx read nomalib's docstrings, which are written to be read in the source.
+
+Their formulas are plain text: a bar is a magnitude and no reStructuredText substitution, and an
+indented block after an empty line is a displayed equation, to be kept as it stands.
+"""
+
+import re
+
+
+def _indent(line):
+    return len(line) - len(line.lstrip())
+
+
+def as_rest(app, what, name, obj, options, lines):
+    out, literal_at, previous = [], None, ""
+    for at, line in enumerate(lines):
+        if line.strip():
+            opens = at > 0 and not lines[at - 1].strip() and _indent(line) > _indent(previous)
+            if literal_at is not None and _indent(line) <= literal_at:
+                literal_at = None
+            if literal_at is None and opens:
+                literal_at = _indent(previous)
+                out += [" " * literal_at + "::", ""]
+            if literal_at is None and not line.lstrip().startswith((">>>", "...")):
+                code = re.split(r"(`[^`]*`)", line)
+                code[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in code[::2]]
+                line = "".join(code)
+            previous = line
+        out.append(line)
+    lines[:] = out
+
+
+def setup(app):
+    # before napoleon, which listens at the default priority
+    app.connect("autodoc-process-docstring", as_rest, priority=400)
+    return {"parallel_read_safe": True}
