@@ -30,7 +30,13 @@ def as_rest(app, what, name, obj, options, lines):
     lines[:] = out
 
 
+def skip(app, what, name, obj, skipped, options):
+    # the fields of a NamedTuple: its docstring lists them, their own say "Alias for field number 0"
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", skip)
     # before napoleon, which listens at the default priority
     app.connect("autodoc-process-docstring", as_rest, priority=400)
     return {"parallel_read_safe": True}
