@@ -1,0 +1,24 @@
+"""Takes the README's figure out of a chapter that ran.
+
+python book/_ext/readme_figure.py _runs/quick/book/system_model.ipynb fig-system-polytope
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+
+chapter, name = sys.argv[1:]
+(cell,) = (
+    cell
+    for cell in nbformat.read(chapter, as_version=4).cells
+    if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name
+)
+(figure,) = (
+    output.data["image/svg+xml"]
+    for output in cell.outputs
+    if "image/svg+xml" in output.get("data", {})
+)
+# The book's figures are transparent; a README is shown on white and on black.
+white = figure.replace("<svg ", '<svg style="background: white" ', 1)
+Path(__file__).with_name("readme.svg").write_text(white)
