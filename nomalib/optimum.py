@@ -343,6 +343,10 @@ def _allocate_draw(gains, assigned, constants, budget, tol, max_cells, out):
         return spare, np.nan
     floor = np.log1p(constants[1]) * (users >= 0).sum()
     even = interior_point.spread_evenly(users, np.empty((n, fullest)))
+    if not strength.max() > 0.0:
+        # power buys nothing, however it is split
+        polytope.write_power(budget, spare, users, minimal, spread, even, out)
+        return spare, floor
     u, trial, shares = even.copy(), even.copy(), even.copy()
     f = keep_better(users, strength, coupling, even, floor, trial, np.inf, u)
     takers = np.zeros(n, np.int64)

@@ -131,7 +131,7 @@ def test_nothing_exceeds_the_upper_bound(seed, gain, min_rate, noise):
 def test_search_proves_water_filling_where_epsilon_is_uniform(gain):
     """The search knows nothing of the theorem: it certifies it, for K = 3 and 4 and any R_min."""
     rng = np.random.default_rng(4)
-    for residual, min_rate, noise in product([0.0, 0.1, 0.5, 1.0], [0.0, 0.5], [0.1, 1e-3]):
+    for residual, min_rate, noise in product([0.0, 0.1, 0.5, 1.0], [0.0, 0.2], [1.0, 0.1]):
         net = Network(
             n_subchannels=1,
             n_users=4,
@@ -203,7 +203,7 @@ def test_a_draw_does_not_depend_on_its_batch():
 def test_no_gain_no_rate_no_gap():
     net = replace(ONE, min_rate=0.0)
     best = optimum.allocate(net, np.zeros((1, 3)), np.full((1, 3), True))
-    assert best.feasible and best.sum_rate == 0 and best.upper_bound < 1e-6 and best.gap == 0
+    assert best.feasible and best.sum_rate == 0 and best.upper_bound == 0 and best.gap == 0
 
 
 @pytest.mark.parametrize(
