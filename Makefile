@@ -32,6 +32,7 @@ format: $(READY)  ## mend style, and strip the notebooks of outputs
 	find book -name '*.ipynb' -not -path '*/.*' -exec $(BIN)/nbstripout --keep-id {} +
 
 bench: $(READY)  ## time the solvers side by side (benchmarks/*.py)
+	@$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 clean:  ## remove all that was computed and built; .venv stays
