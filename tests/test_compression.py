@@ -1,0 +1,154 @@
+"""Compressed networks against dense ones, and artefacts against the Keras models they come from."""
+
+import numpy as np
+import pytest
+from scipy.linalg import circulant
+
+from nomalib import compression, deployed, learning, polytope, water_filling
+from nomalib.layers import keras
+from nomalib.network import Network, draw_gains, random_assignment
+
+NET = Network()
+
+
+@pytest.fixture(scope="module")
+def draws():
+    rng = np.random.default_rng(0)
+    assignment = random_assignment(NET, rng)
+    gains = draw_gains(NET, 300, rng)
+    return gains, assignment, water_filling.allocate(NET, gains, assignment).power
+
+
+@pytest.fixture(scope="module")
+def trained(draws):
+    model = learning.imitation_network(NET)
+    learning.imitate(model, NET, *draws, epochs=2)
+    return model
+
+
+def deployed_power(model, net, gains, assignment, folder):
+    compression.save(model, folder / "network.npz")
+    return deployed.power(deployed.load(folder / "network.npz"), net, gains, assignment)
+
+
+@pytest.mark.parametrize("inputs, units, block", [(100, 80, 10), (13, 7, 4), (3, 5, 8)])
+def test_circulant_blocks_are_a_dense_layer(inputs, units, block):
+    layer = compression.BlockCirculant(units, block)
+    x = np.random.default_rng(0).standard_normal((6, inputs)).astype(np.float32)
+    y = np.asarray(layer(x))
+    blocks = np.asarray(layer.circulant)
+    dense = np.block([[circulant(first) for first in row] for row in blocks])
+    np.testing.assert_allclose(y, x @ dense[:units, :inputs].T, atol=2e-6)
+    assert layer.count_params() == -(-units // block) * -(-inputs // block) * block + units
+
+
+def test_group_lasso_is_the_sum_of_the_norms_of_rows(trained):
+    kernel = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]], np.float32)
+    assert float(compression.GroupLasso(0.5)(kernel)) == pytest.approx(3.5, abs=1e-5)
+    copy = compression.with_group_lasso(trained, 0.5)
+    expected = sum(
+        0.5 * np.linalg.norm(layer.get_weights()[0], axis=1).sum()
+        for layer in trained.layers
+        if layer.weights
+    )
+    assert float(sum(copy.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_pruning_takes_what_does_nothing_and_no_more(trained, draws):
+    """Neurons that are cut off by hand go, and the output stays what it was."""
+    gains, assignment, _ = draws
+    dense = [layer for layer in trained.layers if layer.weights]
+    model = keras.models.clone_model(trained)
+    model.set_weights(trained.get_weights())
+    weights = [layer.get_weights() for layer in dense]
+    weights[1][0][50:], weights[3][0][:40] = 0.0, 0.0
+    model.set_weights([part for pair in weights for part in pair])
+    pruned = compression.prune(model, NET, gains, assignment, threshold=0.0)
+    sizes = [layer.units for layer in pruned.layers if layer.weights]
+    assert sizes[0] <= 50 and sizes[2] <= 40 and sizes[3] == 100
+    before = learning.allocate(model, NET, gains, assignment).power
+    after = learning.allocate(pruned, NET, gains, assignment).power
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    with pytest.raises(ValueError, match="threshold is 1.5"):
+        compression.prune(model, NET, gains, assignment, threshold=1.5)
+
+
+def variants(trained, draws):
+    gains, assignment, _ = draws
+    pruned = compression.prune(trained, NET, gains, assignment, threshold=0.1)
+    return {
+        "paper": trained,
+        "pruned": pruned,
+        "int8": compression.quantise(trained),
+        "pruned int8": compression.quantise(pruned),
+        "FFT": compression.circulant_network(NET),
+    }
+
+
+def test_artefacts_equal_keras_and_shrink(trained, draws, tmp_path):
+    gains, assignment, _ = draws
+    size = {}
+    for name, model in variants(trained, draws).items():
+        mine = deployed_power(model, NET, gains, assignment, tmp_path)
+        keras_power = learning.allocate(model, NET, gains, assignment).power
+        np.testing.assert_allclose(mine / NET.budget, keras_power / NET.budget, atol=1e-5)
+        one = deployed_power(model, NET, gains[0], assignment, tmp_path)
+        np.testing.assert_allclose(one / NET.budget, mine[0] / NET.budget, atol=1e-6)
+        size[name] = (tmp_path / "network.npz").stat().st_size
+    assert size["pruned int8"] < size["paper"] / 4
+    assert size["FFT"] < size["paper"] / 5
+
+
+@pytest.mark.parametrize("gain", ["interferer", "receiver"])
+@pytest.mark.parametrize("n, m, k", [(10, 10, 3), (4, 12, 4), (6, 3, 1)])
+def test_the_size_free_artefact_equals_keras(n, m, k, gain, tmp_path):
+    rng = np.random.default_rng(3)
+    net = Network(n, m, k, interference_gain=gain, sic_residual=rng.random((n, m)), noise=0.03)
+    model = learning.equivariant_network()
+    dense = [layer for layer in model.layers if layer.weights]
+    # untrained, its last kernel is zero and would hide the hidden layers
+    dense[-1].kernel.assign(0.2 * rng.standard_normal(dense[-1].kernel.shape))
+    gains, assignment = draw_gains(net, 200, rng), random_assignment(net, rng, 200)
+    mine = deployed_power(model, net, gains, assignment, tmp_path)
+    theirs = learning.allocate(model, net, gains, assignment)
+    np.testing.assert_array_equal(np.isnan(mine).any(axis=(1, 2)), ~theirs.feasible)
+    np.testing.assert_allclose(mine / net.budget, theirs.power / net.budget, atol=1e-5)
+
+
+def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, draws, tmp_path):
+    gains, assignment, _ = draws
+    path = tmp_path / "network.npz"
+    compression.save(trained, path)
+    artefact = deployed.load(path)
+    assert artefact.kind == "imitation" and artefact.shape == (10, 10)
+    assert artefact.n_parameters == trained.count_params()
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    assert all(array.dtype.kind in "ifuU" for array in arrays.values())
+    np.savez(path, **(arrays | {"version": 2}))
+    with pytest.raises(ValueError, match="version 2"):
+        deployed.load(path)
+    np.savez(path, **(arrays | {"kind": np.array([{}], object)}))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        deployed.load(path)
+    other = Network(n_users=5)
+    with pytest.raises(ValueError, match="artefact is for"):
+        deployed.power(
+            artefact,
+            other,
+            gains[:, :, :5],
+            np.eye(10, 5, dtype=bool) | np.eye(10, 5, -5, dtype=bool),
+        )
+    assert polytope.reduce(NET, gains, assignment).feasible.any()
+
+
+def test_running_an_artefact_needs_no_keras(trained, tmp_path):
+    import subprocess
+    import sys
+
+    compression.save(trained, tmp_path / "network.npz")
+    code = (
+        "import sys; from nomalib import deployed; deployed.load(sys.argv[1]);"
+        "assert not {'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "network.npz"], check=True)
