@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book paper test lint format bench clean
+.PHONY: help book paper test site-test lint format bench clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 book: $(READY)  ## run the notebooks at quick size and build the book
 	$(BIN)/snakemake --config profile=quick
@@ -19,6 +19,9 @@ paper: $(READY)  ## run the notebooks at the paper's full size and build the boo
 
 test: $(READY)  ## run the tests
 	$(BIN)/pytest
+
+site-test: $(READY)  ## test the built book in a real browser, after make book
+	SITE=_build/html $(BIN)/pytest tests/test_site.py
 
 lint: $(READY)  ## check style, types, and that notebooks hold no outputs
 	$(BIN)/ruff check

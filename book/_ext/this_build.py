@@ -1,0 +1,76 @@
+"""What this very build was made by: fills the page book/this_build.md from the runs it shows."""
+
+import json
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+from nomalib import records
+
+PAGE = "book/this_build"
+TOOLS = ("jupyter-book", "sphinx", "myst-nb", "papermill", "snakemake", "matplotlib")
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+def as_code(parameters):
+    return ", ".join(f"`{name}={value}`" for name, value in parameters.items()) or "as they stand"
+
+
+def machine():
+    made_by = records.environment()
+    versions = made_by["versions"] | {tool: version(tool) for tool in TOOLS}
+    rows = [[f"`{name}`", number] for name, number in versions.items()]
+    rows += [[name, value] for name, value in made_by["machine"].items()]
+    return table(
+        ["part", "version or value"], [*rows, ["source of `nomalib`", made_by["source"][:16]]]
+    )
+
+
+def chapters(app):
+    rows = []
+    for path in sorted(Path(app.srcdir, "book").glob("*.ipynb")):
+        if f"book/{path.stem}" not in app.env.found_docs:
+            continue
+        run = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+        seconds = f"{run['duration']:.1f}" if "duration" in run else "not timed"
+        rows.append([f"[](/book/{path.name})", as_code(run.get("parameters", {})), seconds])
+    return table(["chapter", "parameters", "run time [s]"], rows)
+
+
+def experiments(folder):
+    runs = defaultdict(list)
+    for path in sorted(folder.rglob("*.json")):
+        runs[path.parent.name].append(records.read(path))
+    if not runs:
+        return "This build had no records of experiments to read."
+    rows = []
+    for name, made in runs.items():
+        values = {
+            key: list(dict.fromkeys(str(run["parameters"][key]) for run in made))
+            for key in made[0]["parameters"]
+        }
+        varied = {key: ", ".join(seen) for key, seen in values.items() if len(seen) > 1}
+        fixed = {key: seen[0] for key, seen in values.items() if len(seen) == 1}
+        seconds = sum(run["provenance"]["wall_time_s"] for run in made)
+        rows.append([name, len(made), as_code(varied), as_code(fixed), f"{seconds:.0f}"])
+    return table(["experiment", "runs", "varied", "the same in all", "run time in all [s]"], rows)
+
+
+def fill(app, docname, source):
+    if docname == PAGE:
+        source[0] = (
+            source[0]
+            .replace("<!-- machine -->", machine())
+            .replace("<!-- chapters -->", chapters(app))
+            # the workflow builds the site beside the records
+            .replace("<!-- experiments -->", experiments(Path(app.srcdir).parent / "records"))
+        )
+
+
+def setup(app):
+    app.connect("source-read", fill)
+    return {"parallel_read_safe": True}

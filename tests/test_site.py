@@ -1,0 +1,268 @@
+"""The built book in a real browser: `make site-test`, after `make book`."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import axe_playwright_python
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+from nomalib import baselines, rates, water_filling
+from nomalib.network import Network
+
+if "SITE" not in os.environ:
+    pytest.skip(
+        "SITE IS NOT TESTED: run `make site-test` after `make book`", allow_module_level=True
+    )
+
+SITE = Path(os.environ["SITE"]).resolve()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+    "--disable-sync"
+).split()
+PHONE, DESK = {"width": 375, "height": 800}, {"width": 1300, "height": 900}
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
+
+# index.html at the top only leads on to the first page
+PAGES = sorted(
+    str(path.relative_to(SITE))
+    for path in SITE.rglob("*.html")
+    if path != SITE / "index.html" and "_static" not in path.parts
+)
+# those that a person wrote, and not Sphinx
+CHAPTERS = [page for page in PAGES if page.startswith("book/")]
+
+
+@functools.cache
+def soup(page):
+    return BeautifulSoup((SITE / page).read_text(), "html.parser")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert path, f"no browser: one of {BROWSERS} must be installed"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server():
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=SITE)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.fixture(params=["file", "server"])
+def root(request):
+    return SITE.as_uri() if request.param == "file" else request.getfixturevalue("server")
+
+
+class Visit:
+    """A page that is open, with what it asked for and what it complained about."""
+
+    def __init__(self, browser, address, viewport=DESK, theme="light"):
+        self.requests, self.complaints = [], []
+        self.context = browser.new_context(viewport=viewport)
+        self.page = self.context.new_page()
+        self.page.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console",
+            lambda message: message.type == "error" and self.complaints.append(message.text),
+        )
+        self.page.goto(address)
+        self.page.evaluate("async () => { if (window.MathJax) await MathJax.startup.promise }")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.context.close()
+
+
+def test_there_is_a_site():
+    assert len(CHAPTERS) > 5
+
+
+def test_the_site_is_small_and_its_first_page_fast(browser):
+    assert sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file()) < 25e6
+    with Visit(browser, SITE.joinpath("book/index.html").as_uri()) as visit:
+        paint = visit.page.wait_for_function(
+            "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        ).json_value()
+    assert paint < 1000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for element, attribute in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
+        for tag in soup(page).find_all(element, **{attribute: True}):
+            link = tag[attribute]
+            if re.match(r"[a-z]+:", link):
+                assert element == "a" or link.startswith("data:"), f"{tag} leaves the site"
+                continue
+            path, _, anchor = link.partition("#")
+            path = path.partition("?")[0]
+            target = (SITE / page).parent / path if path else SITE / page
+            assert target.is_file(), f"{link} leads nowhere"
+            if anchor and target.suffix == ".html":
+                there = soup(os.path.relpath(target, SITE))
+                assert there.find(id=anchor) or there.find(attrs={"name": anchor}), link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_leaves_and_nothing_fails(browser, root, page):
+    with Visit(browser, f"{root}/{page}") as visit:
+        assert [url for url in visit.requests if not url.startswith((root, "data:", "blob:"))] == []
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_mathematics_is_typeset(browser, page):
+    count = len(soup(page).select(".math"))
+    with Visit(browser, f"{SITE.as_uri()}/{page}") as visit:
+        assert visit.page.locator("mjx-container").count() >= count
+        assert visit.page.locator("mjx-merror, [data-mjx-error]").count() == 0
+        seen = visit.page.locator("article").inner_text()
+    assert not re.search(r"\$\$|\\\(|\\\[|\\(eqref|frac|begin|sum)\b", seen)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_no_leftovers_of_a_run(page):
+    seen = soup(page).select_one("article").get_text()
+    for leftover in (
+        r"Traceback \(most recent",
+        r"<[\w.]+ (object )?at 0x",
+        r"<matplotlib",
+        r"\bText\(\d",
+        r"<function ",
+        r"np\.float64\(",
+    ):
+        assert not re.search(leftover, seen), leftover
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_images_say_what_they_show(page):
+    for image in soup(page).select("article img"):
+        assert len(image.get("alt", "")) > 20 and not image["alt"].startswith(("_images", "../"))
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_notebooks_can_be_downloaded(page):
+    name = Path(page).stem
+    sources = list((SITE / "_sources/book").glob(f"{name}.*"))
+    assert len(sources) == 1
+    links = [tag["href"] for tag in soup(page).select(".btn-download-source-button")]
+    assert any(link.endswith(sources[0].name) for link in links)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing_serious(browser, page, theme):
+    with Visit(browser, f"{SITE.as_uri()}/{page}", theme=theme) as visit:
+        visit.page.evaluate(AXE)
+        found = visit.page.evaluate("async () => (await axe.run()).violations")
+    serious = [
+        (violation["id"], node["html"][:200])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_sideways_scrolling_on_a_phone(browser, page):
+    with Visit(browser, f"{SITE.as_uri()}/{page}", PHONE) as visit:
+        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= PHONE["width"]
+
+
+def test_search_finds_water_filling(browser, root):
+    with Visit(browser, f"{root}/search.html?q=water-filling") as visit:
+        visit.page.wait_for_selector("#search-results li a")
+        assert visit.page.locator("#search-results li").count() > 1
+        assert visit.complaints == []
+
+
+def test_the_theme_switches(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/index.html") as visit:
+        colours = set()
+        for _ in range(3):
+            visit.page.locator("button.theme-switch-button:visible").first.click()
+            colours.add(visit.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert len(colours) == 2
+
+
+def test_the_keyboard_reaches_the_text(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/index.html") as visit:
+        visit.page.keyboard.press("Tab")
+        assert visit.page.evaluate("document.activeElement.textContent.trim()") == (
+            "Skip to main content"
+        )
+
+
+SCENES = [
+    {},
+    {"noise": -2.0, "epsilon": 0.3, "min_rate": 0.8},
+    {"g11": 0.35, "g12": 1.4, "g23": 2.0, "g24": 0.8, "min_rate": 0.5},
+    {"convention": "receiver", "epsilon": 0.5},
+    {"g11": 0.05, "noise": 0.5, "min_rate": 3.0},
+]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_playground_computes_what_nomalib_computes(browser, scene):
+    with Visit(browser, f"{SITE.as_uri()}/book/playground.html") as visit:
+        for name, value in scene.items():
+            control = visit.page.locator(f"#play-{name}")
+            if name == "convention":
+                control.select_option(value)
+            else:
+                control.evaluate(
+                    "(c, v) => { c.value = v; c.dispatchEvent(new Event('input')) }", str(value)
+                )
+        seen = visit.page.evaluate("window.playground")
+        feasible = visit.page.locator("#play-status").inner_text()
+    net = Network(
+        2,
+        4,
+        noise=seen["noise"],
+        sic_residual=seen["epsilon"],
+        min_rate=seen["min_rate"],
+        interference_gain=seen["convention"],
+    )
+    gains = np.array(seen["gains"])
+    pairs = np.array([[True, True, False, False], [False, False, True, True]])
+    optimum = water_filling.allocate(net, gains, pairs)
+    assert seen["feasible"] == bool(optimum.feasible)
+    assert ("cannot be met" in feasible) == (not optimum.feasible)
+    equal = baselines.equal_power(net, pairs)
+    checked = {"equal": equal}
+    if optimum.feasible:
+        checked["optimum"] = optimum.power
+    for scheme, power in checked.items():
+        np.testing.assert_allclose(seen[scheme]["power"], power, atol=1e-7)
+        np.testing.assert_allclose(
+            seen[scheme]["rates"], rates.rates(net, gains, pairs, power), atol=1e-7
+        )
+        assert seen[scheme]["violation"] == rates.qos_violation(net, gains, pairs, power)
