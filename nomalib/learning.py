@@ -138,6 +138,7 @@ def maximise_sum_rate(
     steps_per_epoch: int = 400,
     batch_size: int = 256,
     learning_rate: float = 5e-3,
+    loss: keras.losses.Loss | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     seed: int = 0,
@@ -151,10 +152,12 @@ def maximise_sum_rate(
         model: the network, trained in place.
         networks: scenarios to train for, of any sizes; one is enough.
         epochs, steps_per_epoch, batch_size, learning_rate: of the training.
+        loss: another objective, of `layers.problem` and the shares, as `layers.SumRate` is.
         callbacks, verbose, seed: as for `imitate`.
 
     Returns:
-        "loss" after each epoch: minus the rate above R_min per subchannel [bps/Hz].
+        "loss" after each epoch: minus the rate above R_min per subchannel [bps/Hz],
+        or the loss that was given.
 
     Raises:
         ValueError: naming the argument, the value and what is allowed; also where all draws of a
@@ -165,7 +168,7 @@ def maximise_sum_rate(
     )
     draws = _Draws(networks, steps_per_epoch, batch_size, model.input_shape[-2], seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
-    model.compile(keras.optimizers.Adam(schedule), loss=layers.SumRate())
+    model.compile(keras.optimizers.Adam(schedule), loss=loss or layers.SumRate())
     resume = keras.callbacks.LambdaCallback(on_epoch_begin=draws.start_epoch)
     fitted = model.fit(
         draws, epochs=epochs, callbacks=[*callbacks, resume], verbose=verbose, shuffle=False
