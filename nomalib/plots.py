@@ -5,6 +5,7 @@ on every machine. The site's style sheet inverts their lightness, not their hue,
 """
 
 import sys
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 from cycler import cycler
@@ -63,6 +64,19 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table, for IPython.display.Markdown.
+
+    >>> print(table(["user", "rate"], [["1", "2.5"]]))
+    | user | rate |
+    | --- | --- |
+    | 1 | 2.5 |
+    """
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def canvas(ax: Axes, width: float, height: float) -> None:
