@@ -21,8 +21,8 @@ not raise the optimum; only the few others need a new water level.
 
 `moves` admits more exchanges, all within the caps: a free place takes part like a user, and so does
 a bench that holds every user with a subchannel to spare. So a user can go to a free place, join,
-leave, or be replaced by one from the bench. At fixed powers a free place has none, and only the
-replacement is left.
+leave, or be replaced by one from the bench, but nobody loses its last subchannel. At fixed powers a
+free place has none, and only the replacement is left.
 
 The order is fixed: places by subchannel, then by user at the start; every place is tried with the
 places of later subchannels and then with the bench by user, and the first rise is taken at once.
@@ -148,9 +148,8 @@ def paus(
     rate = rates.sum_rate(net, gains, schedule, power)
     steps = [rate.copy()]
 
-    def propose(draws: NDArray[np.int64], proposal: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The power step: takes the proposed schedules at the allocator's powers where these
-        raise the sum rate, or make it possible to meet R_min; returns for which draws they do."""
+    def power_step(draws: NDArray[np.int64], proposal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Takes schedules at the allocator's powers where the rate rises; returns where it does."""
         found = allocate(net, gains[draws], proposal).power
         achieved = rates.sum_rate(net, gains[draws], proposal, found)
         up = ~np.isnan(achieved) & ~(achieved <= rate[draws] * (1.0 + swaps.RISE))
@@ -159,20 +158,21 @@ def paus(
         steps.append(rate.copy())
         return up
 
-    active = np.arange(len(gains))
-    ahead = active if rule == "optimum" else np.flatnonzero(np.isnan(rate))
-    if ahead.size:
-        objective = "optimum" if rule == "optimum" else "need"
-        proposal, _, made, _ = _match(net, gains[ahead], schedule[ahead], None, objective, moves)
-        n_swaps[ahead] = np.where(propose(ahead, proposal), made, 0)
-    active = np.flatnonzero(~np.isnan(rate)) if rule != "optimum" else active[:0]
+    look_ahead = rule == "optimum"
+    draws = np.flatnonzero(np.isnan(rate) | look_ahead)
+    if draws.size:
+        objective = "optimum" if look_ahead else "need"
+        proposal, _, made, _ = _match(net, gains[draws], schedule[draws], None, objective, moves)
+        n_swaps[draws] = np.where(power_step(draws, proposal), made, 0)
+    active = np.flatnonzero(~np.isnan(rate) & (not look_ahead))
     while active.size:
-        held = _match(net, gains[active], schedule[active], power[active], rule, moves)
-        schedule[active], power[active], made, _ = held
+        schedule[active], power[active], made, _ = _match(
+            net, gains[active], schedule[active], power[active], rule, moves
+        )
         n_swaps[active] += made
         rate[active] = rates.sum_rate(net, gains[active], schedule[active], power[active])
         steps.append(rate.copy())
-        active = active[propose(active, schedule[active])]
+        active = active[power_step(active, schedule[active])]
     trace = _rises(np.stack(steps, axis=-1))
     return _unflattened(Matching(schedule, power, rate, n_swaps, trace), lead)
 
