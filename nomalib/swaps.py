@@ -25,6 +25,8 @@ from nomalib import water_filling
 # What the exchanges raise: a rule of `nomalib.matching`, or "need": less power needed for R_min.
 OBJECTIVES = ("rate", "qos", "feasible", "optimum", "need")
 _RATE, _QOS, _FEASIBLE, _OPTIMUM, _NEED = range(len(OBJECTIVES))
+# The functions of the innermost loop are inlined: handing `_Draw` over costs as much as their work.
+
 # A sum rate that rises by less than this, relatively, has not risen.
 RISE = 1e-9
 # A subchannel that cannot meet R_min at any power counts as one that needs this many budgets.
@@ -71,6 +73,7 @@ class _Draw(NamedTuple):
         worth: what the exchanges raise [nats], and the price λ of power at it; (2,).
         dual: φ_i at this price, (N,).
         scratch: α, q and shares of the last water level, (3, N).
+        order: users of a subchannel in SIC order, (K,).
     """
 
     gains: NDArray[np.float64]
@@ -83,6 +86,7 @@ class _Draw(NamedTuple):
     worth: NDArray[np.float64]
     dual: NDArray[np.float64]
     scratch: NDArray[np.float64]
+    order: NDArray[np.int64]
 
 
 @njit(cache=True)
@@ -205,7 +209,7 @@ def _write_terms(draw, problem, i, out):
             problem.snr,
             problem.t,
             problem.receiver,
-            np.empty(users.shape[0], np.int64),
+            draw.order,
         )
     if problem.objective <= _FEASIBLE:
         out[1], out[2] = _rate_terms(gain, users, draw.power[i], problem, residual)
@@ -238,7 +242,7 @@ def _update_worth(draw, problem):
     draw.worth[0] = value
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _dual(price, need, strength, coupling, floor):
     """φ_i(λ) of (dual) in `nomalib.matching`, in nats."""
     w = water_filling.share_at(1.0 / price, strength, coupling)
@@ -254,7 +258,7 @@ def _update_dual(draw):
             draw.dual[i] = _dual(draw.worth[1], terms[0], terms[1], terms[2], terms[3])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _rise(draw, problem, i, s, j):
     """At most this much subchannel i adds to the worth with user j in place s."""
     if i == draw.users.shape[0]:
@@ -287,7 +291,7 @@ def _keeps_rule(draw, problem, i1, i2, new1, new2):
     return more <= 0.0 or draw.terms[:, 0].sum() + more <= 1.0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _admissible(draw, problem, i1, j1, i2, j2):
     """Whether j1 on i1 and j2 on i2 (−1: nobody; i2 = N: the bench) may exchange their places."""
     if j1 == j2 or (j2 >= 0 and draw.assigned[i1, j2]):
@@ -314,7 +318,7 @@ def _put(draw, i, s, j):
     draw.memo[i, :, :, 0] = np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _exchange(draw, problem, i1, s1, i2, s2, j2):
     """Exchanges the user of place (i1, s1) with j2 of (i2, s2) if that raises the worth."""
     j1 = draw.users[i1, s1]
@@ -384,6 +388,7 @@ def _match_draw(gains, assigned, power, problem, trace):
         np.zeros(2),
         np.zeros(n),
         np.zeros((3, n)),
+        np.zeros(places, np.int64),
     )
     for i in range(n):
         s = 0

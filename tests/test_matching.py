@@ -64,7 +64,7 @@ def same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(scenarios(), st.sampled_from(ALL_RULES), st.booleans())
 def test_swaps_keep_the_places_raise_the_rate_and_end_exchange_stable(scenario, rule, random_power):
     net, gains, start, rng = scenario
@@ -98,7 +98,7 @@ def test_swaps_keep_the_places_raise_the_rate_and_end_exchange_stable(scenario, 
     )
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(scenarios(), st.sampled_from(FIXED))
 def test_a_matching_is_called_stable_just_where_no_swap_is_better(scenario, rule):
     net, gains, start, _ = scenario
@@ -107,7 +107,7 @@ def test_a_matching_is_called_stable_just_where_no_swap_is_better(scenario, rule
     assert stable == (better_swap(net, gains, start, power, rule) is None)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(scenarios(), st.sampled_from(ALL_RULES), st.booleans())
 def test_paus_is_monotone_within_the_caps_and_stable(scenario, rule, moves):
     net, gains, start, _ = scenario
