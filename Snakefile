@@ -2,20 +2,24 @@
 #
 #   snakemake --config profile=quick       the book, at the sizes in profiles/quick.yml
 #   snakemake sweep --config notebook=book/experiments/scenario.ipynb grid=my_grid.yml
-#                                          one table of an experiment over a grid of your own
+#                                          table and plot of an experiment over a grid of your own
+import ast
 import csv
 import hashlib
 import itertools
+import json
 import os
 import sys
 from pathlib import Path
 
-import papermill
 import yaml
 from snakemake.exceptions import WorkflowError
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-if "grid" in config:
+from nomalib import records
+
+SWEEP = "grid" in config
+if SWEEP:
     RUN = f"_runs/sweeps/{Path(config['grid']).stem}"
     NAME = Path(config["notebook"]).stem
     NOTEBOOKS = {NAME: config["notebook"]}
@@ -29,11 +33,15 @@ PAGES = [Path(page) for page in parse_toc_yaml("_toc.yml")]
 CHAPTERS = [page.name for page in PAGES if not page.with_suffix(".md").exists()]
 BIN = Path(sys.executable).parent
 SOURCES = ["requirements.txt", *map(str, sorted(Path("nomalib").glob("*.py")))]
+NUMERICS = [source for source in SOURCES if source != "nomalib/plots.py"]
 PROSE = [
     str(path)
     for path in Path("book").rglob("*")
     if path.is_file() and path.suffix not in (".ipynb", ".pyc")
 ]
+
+COMPILED = ("interior_point", "matching", "optimum", "learning")
+KERNELS = [f"{RUN}/kernels/{module}" for module in COMPILED]
 
 # One core for each job: the parallelism is in the number of jobs.
 os.environ.update(
@@ -46,9 +54,17 @@ os.environ.update(
 
 
 def defaults(notebook):
-    """The parameters of a notebook and the source text of their defaults."""
-    known = papermill.inspect_notebook(notebook)
-    return {name: parameter["default"] for name, parameter in known.items()}
+    """Source text of the default of each parameter of a notebook, by name."""
+    cells = json.loads(Path(notebook).read_text())["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise WorkflowError(f"{notebook} has {len(tagged)} cells tagged 'parameters', not one")
+    assigned = [s for s in ast.parse("".join(tagged[0]["source"])).body if hasattr(s, "targets")]
+    return {statement.targets[0].id: ast.unparse(statement.value) for statement in assigned}
+
+
+def kind(value):
+    return next((k for k in (bool, str) if isinstance(value, k)), "a number or a list")
 
 
 def check(notebook, *runs):
@@ -58,15 +74,17 @@ def check(notebook, *runs):
         if name not in known:
             listed = "".join(f"\n  {key} = {default}" for key, default in known.items())
             raise WorkflowError(f"{notebook} has no parameter {name!r}; it has{listed}")
-        if isinstance(value, str) and known[name][0] not in "\"'":
+        if kind(value) != kind(ast.literal_eval(known[name])):
             raise WorkflowError(
-                f"{notebook}: {name} = {value!r} is text, but the default {known[name]} is not"
-                " (in YAML write 1.0e-3 for 1e-3)"
+                f"{notebook}: {name} is {value!r}, of another kind than its default {known[name]}"
+                " (in YAML 1e-3 is text; write 1.0e-3)"
             )
 
 
 def cells(grid):
     """All combinations of the axes of a grid."""
+    if not isinstance(grid, dict):
+        raise WorkflowError(f"a grid must map parameters to values or lists of values, not {grid!r}")
     axes = [value if isinstance(value, list) else [value] for value in grid.values()]
     return [dict(zip(grid, values)) for values in itertools.product(*axes)]
 
@@ -100,10 +118,35 @@ for name in READERS:
     PARAMETERS[name] = PARAMETERS[name] | {"records": f"../{RUN}/records"}
 
 
-onstart:
-    # A reader takes all the records there are: those of runs no longer in the grid must go.
-    for path in set(map(str, Path(RUN, "records").rglob("*.json"))).difference(*RECORDS.values()):
-        os.remove(path)
+def is_whole(path):
+    """Whether a record or an executed notebook is all there."""
+    try:
+        if path.suffix == ".json":
+            records.read(path)
+        else:
+            run = json.loads(path.read_text())["metadata"]["papermill"]
+            return bool(run["end_time"]) and not run["exception"]
+    except (ValueError, KeyError):
+        return False
+    return True
+
+
+# Snakemake trusts a file that is there. Here one that is damaged, or of a run that is not asked
+# for any more (a reader takes all records there are), goes before it looks.
+WANTED = {
+    *itertools.chain(*RECORDS.values()),
+    *(f"{RUN}/experiments/{name}/{key}.ipynb" for name in RUNS for key in RUNS[name]),
+    *(f"{RUN}/book/{name}.ipynb" for name in CHAPTERS),
+}
+if workflow.is_main_process:
+    for part in ("records", "experiments", "book"):
+        for path in filter(Path.is_file, Path(RUN, part).rglob("*")):
+            if str(path) not in WANTED or not is_whole(path):
+                print(f"Removing {path}: not whole, or not asked for any more", file=sys.stderr)
+                path.unlink()
+
+
+localrules: book, table, plot, sweep
 
 
 rule book:
@@ -116,6 +159,8 @@ rule book:
         "_build/html/index.html",
     params:
         site=f"{RUN}/site",
+    message:
+        "building the site"
     shell:
         """
         rm -rf {params.site} _build
@@ -127,26 +172,50 @@ rule book:
         """
 
 
+# Numba compiles each kernel once, which takes a minute or two in all. Were every first job to do
+# it, all cores would compile the same ones; so the modules' doctests do, on all cores, beforehand.
+rule kernels:
+    input:
+        NUMERICS,
+    output:
+        touch(f"{RUN}/kernels/{{module}}"),
+    message:
+        "compiling nomalib.{wildcards.module}"
+    shell:
+        "{BIN}/python -c 'import doctest, nomalib.{wildcards.module} as module;"
+        " raise SystemExit(doctest.testmod(module).failed)'"
+
+
+# Papermill saves after every cell. Under another name until it is done: what is there, is whole,
+# even if the run it belongs to was killed and goes on without its parent.
+PAPERMILL = """
+    JPY_SESSION_NAME={input.notebook:q} {BIN}/papermill {input.notebook:q} {output.notebook:q}.$$.ipynb \
+        -y {params[0]:q} --no-progress-bar --log-level WARNING"""
+MOVE = """
+    mv {output.notebook:q}.$$.ipynb {output.notebook:q}"""
+
+
 rule chapter:
     input:
-        lambda wildcards: sum(RECORDS.values(), []) if wildcards.name in READERS else [],
+        KERNELS,
         SOURCES,
+        lambda wildcards: sum(RECORDS.values(), []) if wildcards.name in READERS else [],
         notebook="book/{name}.ipynb",
     output:
-        f"{RUN}/book/{{name}}.ipynb",
+        notebook=f"{RUN}/book/{{name}}.ipynb",
     params:
         lambda wildcards: in_yaml(PARAMETERS[wildcards.name]),
     message:
         "chapter {wildcards.name} {params[0]}"
     retries: 1  # kernels that start at once can race for a port
     shell:
-        "{BIN}/papermill {input.notebook} {output} --cwd book -y {params[0]:q}"
-        " --no-progress-bar --log-level WARNING"
+        PAPERMILL + " --cwd book" + MOVE
 
 
 rule experiment:
     input:
-        SOURCES,
+        KERNELS,
+        NUMERICS,
         notebook=lambda wildcards: NOTEBOOKS[wildcards.name],
     output:
         record=f"{RUN}/records/{{name}}/{{key}}.json",
@@ -155,10 +224,10 @@ rule experiment:
         lambda wildcards: in_yaml(RUNS[wildcards.name][wildcards.key]),
     message:
         "experiment {wildcards.name} {params[0]}"
+    priority: 1  # readers wait for them
     retries: 1
     shell:
-        "{BIN}/papermill {input.notebook} {output.notebook} -p record {output.record}"
-        " -y {params[0]:q} --no-progress-bar --log-level WARNING"
+        PAPERMILL + " -p record {output.record:q}" + MOVE
 
 
 rule table:
@@ -166,9 +235,9 @@ rule table:
         lambda wildcards: RECORDS[wildcards.name],
     output:
         f"{RUN}/{{name}}.csv",
+    message:
+        "table {output}"
     run:
-        from nomalib import records
-
         rows = records.table(input)
         with open(output[0], "w", newline="") as file:
             writer = csv.DictWriter(file, dict.fromkeys(itertools.chain(*rows)))
@@ -176,6 +245,32 @@ rule table:
             writer.writerows(rows)
 
 
+rule plot:
+    input:
+        lambda wildcards: RECORDS[wildcards.name],
+    output:
+        f"{RUN}/{{name}}.png",
+    message:
+        "plot {output}"
+    run:
+        import matplotlib.pyplot as plt
+        from nomalib import plots
+
+        rows = records.table(input)
+        grid = PROFILE["experiments"][wildcards.name][0]
+        axis = next((name for name in grid if isinstance(grid[name], list)), "seed")
+        plots.use_style()
+        ax = plt.figure().gca()
+        for metric in rows[0]:
+            if metric.startswith(config.get("metric", "sum_rate")):
+                ax.plot(*zip(*((row[axis], row[metric]) for row in rows)), "o", label=metric)
+        ax.set_xlabel(axis)
+        ax.figure.legend(loc="outside right upper")
+        ax.figure.savefig(output[0])
+
+
 rule sweep:
     input:
-        [f"{RUN}/{name}.csv" for name in RUNS],
+        [f"{RUN}/{name}.{ending}" for name in RUNS for ending in ("csv", "png")],
+    message:
+        "made {input}"
