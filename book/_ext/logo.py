@@ -33,7 +33,7 @@ def draw(app, config):
             '<text x="70" y="43" font-family="sans-serif" font-size="31" font-weight="600" '
             f'fill="{colour}">nomalib</text>'
         )
-        (folder / f"logo-{theme}.svg").write_text(svg(200, blocks() + name))
+        (folder / f"logo-{theme}.svg").write_text(svg(230, blocks() + name))
     config.html_static_path.append(str(folder))
     config.html_favicon = str(folder / "favicon.svg")
     config.html_theme_options["logo"] = {

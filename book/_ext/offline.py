@@ -27,14 +27,17 @@ UNWANTED = re.compile(
 )
 
 
-def drop_unwanted(app, exception):
+def mend_pages(app, exception):
     if exception is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
-            page.write_text(UNWANTED.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+            text = UNWANTED.sub("", page.read_text(encoding="utf-8"))
+            # docutils puts entries into a list that are no items of a list to a screen reader
+            text = text.replace('role="doc-biblioentry"', 'role="listitem"')
+            page.write_text(text, encoding="utf-8")
 
 
 def setup(app):
     app.config.mathjax_path = f"mathjax/{BUNDLE}"
     app.connect("build-finished", copy_mathjax)
-    app.connect("build-finished", drop_unwanted)
+    app.connect("build-finished", mend_pages)
     return {"parallel_read_safe": True}
