@@ -12,7 +12,8 @@ def equal_power(net: Network, assignment: ArrayLike) -> NDArray[np.float64]:
     >>> equal_power(Network(n_subchannels=1, n_users=2, power_dbm=30.0), [[True, True]])
     array([[0.5, 0.5]])
     """
-    return _spend(net, assignment, np.ones(np.shape(assignment)))
+    assignment = checked_assignment(net, assignment)
+    return _spend(net, assignment, np.ones(assignment.shape))
 
 
 def random_power(
@@ -22,15 +23,10 @@ def random_power(
 
     The shares are uniform on the simplex: exponential variables divided by their sum.
     """
-    return _spend(net, assignment, rng.standard_exponential(np.shape(assignment)))
+    assignment = checked_assignment(net, assignment)
+    return _spend(net, assignment, rng.standard_exponential(assignment.shape))
 
 
-def _spend(net: Network, assignment: ArrayLike, weight: NDArray) -> NDArray[np.float64]:
-    shape = np.shape(assignment)
-    if shape[-2:] != (net.n_subchannels, net.n_users):
-        raise ValueError(
-            f"assignment has shape {shape}; its last two axes must be "
-            f"{(net.n_subchannels, net.n_users)}"
-        )
-    weight = np.where(checked_assignment(net, assignment, shape), weight, 0.0)
+def _spend(net: Network, assignment: NDArray[np.bool_], weight: NDArray) -> NDArray[np.float64]:
+    weight = np.where(assignment, weight, 0.0)
     return net.budget * weight / weight.sum(axis=(-2, -1), keepdims=True)

@@ -289,11 +289,16 @@ def repair(
     array([[0.0889, 0.9111]])
     """
     shares = polytope.reduce(net, gains, assignment)
+    x = rates.checked_power(net, np.asarray(gains), power) / net.budget
+    x = np.take_along_axis(x, np.maximum(shares.users, 0), axis=-1)
+    # an idle slot stands alone, and an infeasible draw has no columns
     filled = shares.users >= 0
-    x = np.take_along_axis(np.asarray(power) / net.budget, np.maximum(shares.users, 0), axis=-1)
-    empty = np.where(filled, 0.0, 1.0)[..., None] * np.eye(filled.shape[-1])
-    u = np.linalg.solve(shares.spread + empty, (x - shares.minimal)[..., None])[..., 0]
+    known = filled & shares.feasible[..., None, None]
+    spread = np.where(known[..., None], shares.spread, np.eye(known.shape[-1]))
+    u = np.linalg.solve(spread, (x - shares.minimal)[..., None])[..., 0]
     u = np.where(filled, np.maximum(u, 0.0), 0.0)
+    # where nobody is above R_min all users get the same
+    u = np.where((u == 0.0).all(axis=(-2, -1), keepdims=True), filled, u)
     return polytope.power(net, shares, u / u.sum(axis=(-2, -1), keepdims=True))
 
 

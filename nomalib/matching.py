@@ -99,9 +99,7 @@ def swap_matching(
     else:
         if power is None:
             raise ValueError(f"power is None; rule {rule!r} needs powers of shape (…, N, M)")
-        given = np.asarray(power, dtype=np.float64)
-        rates.sum_rate(net, gains, assignment, given)  # checks them
-        given = given.reshape(checked_gains.shape)
+        given = rates.checked_power(net, np.asarray(gains), power).reshape(checked_gains.shape)
         schedule, spent, n_swaps, trace = _match(net, checked_gains, start, given, rule, moves)
     rate = rates.sum_rate(net, checked_gains, schedule, spent)
     return _unflattened(Matching(schedule, spent, rate, n_swaps, trace), lead)
@@ -231,7 +229,7 @@ def _match(
     problem = swaps.Problem(
         snr,
         t,
-        2.0 ** (net.min_rate * (1.0 - rates.QOS_TOLERANCE)) - 1.0,
+        float(np.expm1(net.min_rate * (1.0 - rates.QOS_TOLERANCE) * np.log(2.0))),
         residual,
         receiver,
         min(net.max_users_per_subchannel, net.n_users) if moves else fullest,

@@ -57,24 +57,27 @@ class Network:
             "max_users_per_subchannel",
             "max_subchannels_per_user",
         ):
-            count = getattr(self, name)
-            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
-        for name, lowest, allowed in (
-            ("power_dbm", -np.inf, "a finite number"),
-            ("noise", 0.0, "a finite number above 0"),
-            ("min_rate", -np.finfo(float).tiny, "a finite number of at least 0"),
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), 1))
+        # wide, yet no power of ten overflows; no rate exceeds log2(1 + MAX_SNR) = 332
+        for name, lowest, highest in (
+            ("power_dbm", -300.0, 300.0),
+            ("noise", 1e-100, 1e100),
+            ("min_rate", 0.0, 1000.0),
         ):
             value = getattr(self, name)
-            if not _is_number(value) or not lowest < value < np.inf:
-                raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+            value = value.item() if isinstance(value, np.generic) else value
+            if not is_number(value) or not lowest <= value <= highest:
+                raise ValueError(
+                    f"{name} is {value!r}; it must be a number in [{lowest:g}, {highest:g}]"
+                )
+            object.__setattr__(self, name, float(value))
         for name, choices in (
             ("interference_gain", get_args(InterferenceGain)),
             ("fading", get_args(Fading)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
-        residual = _real_array("sic_residual", self.sic_residual).copy()
+        residual = real_array("sic_residual", self.sic_residual).copy()
         if residual.shape not in ((), (self.n_subchannels, self.n_users)):
             raise ValueError(
                 f"sic_residual has shape {residual.shape}; it must be a number or have shape "
@@ -116,7 +119,7 @@ def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> NDArray[
     >>> draw_gains(Network(n_users=2), 5, np.random.default_rng(0)).shape
     (5, 10, 2)
     """
-    shape = (n_draws, net.n_subchannels, net.n_users)
+    shape = (checked_count("n_draws", n_draws, 0), net.n_subchannels, net.n_users)
     if net.fading == "normal":
         return np.abs(rng.standard_normal(shape))
     return np.sqrt(rng.standard_exponential(shape))
@@ -135,7 +138,7 @@ def random_assignment(
     """
     n, m = net.n_subchannels, net.n_users
     places = min(n * min(net.max_users_per_subchannel, m), m * min(net.max_subchannels_per_user, n))
-    batch = 1 if n_draws is None else n_draws
+    batch = 1 if n_draws is None else checked_count("n_draws", n_draws, 0)
 
     def split(parts: int) -> NDArray[np.int64]:
         even = np.full((batch, parts), places // parts)
@@ -161,7 +164,7 @@ def checked_draws(
     Raises:
         ValueError: naming `gains` or `assignment`, the value, and what is allowed.
     """
-    gains = _real_array("gains", gains)
+    gains = real_array("gains", gains)
     nm = (net.n_subchannels, net.n_users)
     if gains.shape[-2:] != nm:
         raise ValueError(f"gains has shape {gains.shape}; its last two axes must be {nm}")
@@ -177,13 +180,19 @@ def checked_draws(
 
 
 def checked_assignment(
-    net: Network, assignment: ArrayLike, shape: tuple[int, ...]
+    net: Network, assignment: ArrayLike, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.bool_]:
-    """The assignment as bool, checked against the caps and the shape (…, N, M) of the draws."""
-    assignment = np.asarray(assignment)
+    """The assignment as bool, checked against the caps and the shape (…, N, M) of the draws.
+
+    Without draws, any leading axes are right.
+    """
+    assignment = _array("assignment", assignment)
     if assignment.dtype != bool:
         raise ValueError(f"assignment has dtype {assignment.dtype}; it must be bool")
-    if assignment.shape not in (shape, shape[-2:], (1, *shape[-2:])):
+    if shape is None:
+        shape = (*assignment.shape[:-2], net.n_subchannels, net.n_users)
+    one_for_all = assignment.shape == (1, *shape[-2:]) and len(shape) > 2
+    if assignment.shape not in (shape, shape[-2:]) and not one_for_all:
         raise ValueError(
             f"assignment has shape {assignment.shape}; it must be {shape[-2:]} or {shape}"
         )
@@ -204,12 +213,27 @@ def checked_assignment(
     return assignment
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def _real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(value)
+def checked_count(name: str, value: object, least: int) -> int:
+    """A whole number of at least `least`, as Python's own."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
+
+
+def real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """The value as a contiguous array of float64, if it holds real numbers."""
+    array = _array(name, value)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} has dtype {array.dtype}; it must hold real numbers")
     return np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
+
+
+def _array(name: str, value: ArrayLike) -> NDArray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{name} is no array: {error}") from error

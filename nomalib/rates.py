@@ -8,10 +8,12 @@ stronger users k as noise.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib.network import Network, checked_draws
+from nomalib.network import Network, checked_draws, is_number, real_array
 
 # A rate this little below R_min, relatively, is rounding and not a violation.
 QOS_TOLERANCE = 1e-5
+# Largest power, in budgets, whose products with gains within MAX_SNR cannot overflow.
+_MAX_POWER = 1e50
 
 
 def sic_order(gains: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -89,6 +91,8 @@ def qos_violation(
 
     Shape (…); NaN for a draw without an allocation (NaN power).
     """
+    if not is_number(tolerance) or not 0.0 <= tolerance <= 1.0:
+        raise ValueError(f"tolerance is {tolerance!r}; it must be a number in [0, 1]")
     pair_rates = rates(net, gains, assignment, power)
     assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), pair_rates.shape)
     short = assigned & (pair_rates < net.min_rate * (1.0 - tolerance))
@@ -96,15 +100,25 @@ def qos_violation(
     return np.where(np.isnan(pair_rates).any(axis=(-2, -1)), np.nan, share)
 
 
+def checked_power(
+    net: Network, gains: NDArray[np.float64], power: ArrayLike
+) -> NDArray[np.float64]:
+    """The power as an array, checked against the shape of the gains; NaN is an infeasible draw."""
+    power = real_array("power", power)
+    if power.shape != gains.shape:
+        raise ValueError(f"power has shape {power.shape}; it must be that of gains, {gains.shape}")
+    outside = (power < 0) | (power > _MAX_POWER * net.budget)
+    if outside.any():
+        raise ValueError(
+            f"power holds {power[outside].flat[0]}; it must lie between 0 and {_MAX_POWER:g} "
+            "budgets, or be NaN"
+        )
+    return power
+
+
 def _checked(
     net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     gains, assigned = checked_draws(net, gains, assignment)
-    power = np.asarray(power, dtype=np.float64)
-    if power.shape != gains.shape:
-        raise ValueError(f"power has shape {power.shape}; it must be that of gains, {gains.shape}")
-    if (power < 0).any() or np.isinf(power).any():
-        bad = power[(power < 0) | np.isinf(power)].flat[0]
-        raise ValueError(f"power holds {bad}; it must be finite and at least 0, or NaN")
     assigned = np.broadcast_to(assigned, gains.shape)
-    return gains, assigned, np.where(assigned, power, 0.0)
+    return gains, assigned, np.where(assigned, checked_power(net, gains, power), 0.0)

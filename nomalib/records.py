@@ -39,7 +39,8 @@ def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str,
         metrics: numbers or (nested) lists or arrays of numbers, by name.
 
     Raises:
-        ValueError: a metric that is no number or infinite, or a name used twice, naming it.
+        ValueError: naming it: a metric that is no number or infinite, a parameter that JSON cannot
+            hold, or a name used twice.
 
     >>> write("", {"n_users": 10}, {"sum_rate": 31.4})
     """
@@ -47,7 +48,7 @@ def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str,
         if name in parameters:
             raise ValueError(f"metrics has {name!r}, which is a parameter too; names must differ")
     record = {
-        "parameters": {name: _plain(value) for name, value in parameters.items()},
+        "parameters": {name: _written(name, _plain(value)) for name, value in parameters.items()},
         "metrics": {name: _storable(name, _plain(value)) for name, value in metrics.items()},
         "provenance": {
             "seed": _plain(parameters.get("seed")),
@@ -152,12 +153,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _written(name: str, value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"parameters has {name!r} = {value!r}; JSON cannot hold it") from error
+    return value
+
+
 def _storable(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_storable(name, part) for part in value]
-    if not isinstance(value, (int, float)) or math.isinf(value):
+    if not isinstance(value, (int, float)) or value in (math.inf, -math.inf):
         raise ValueError(f"metrics has {name!r} = {value!r}; it must be a finite number or NaN")
-    return None if math.isnan(value) else value
+    return None if value != value else value
 
 
 def _nan(value: Any) -> Any:

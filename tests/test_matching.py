@@ -1,10 +1,11 @@
 """Oracles: a brute-force checker of exchange stability, exhaustive search, polytope.reduce."""
 
-from itertools import combinations, product
+from itertools import product
 from typing import get_args
 
 import numpy as np
 import pytest
+from checks import better_swap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,33 +31,6 @@ def scenarios(draw):
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return net, draw_gains(net, 1, rng)[0], random_assignment(net, rng), rng
-
-
-def better_swap(net, gains, assignment, power, rule):
-    """A swap that the rule admits and that raises the sum rate, by trying all of them; or None."""
-    now = rates.sum_rate(net, gains, assignment, power)
-    short = np.round(rates.qos_violation(net, gains, assignment, power) * assignment.sum())
-    for i1, i2 in combinations(range(net.n_subchannels), 2):
-        for j1, j2 in product(range(net.n_users), repeat=2):
-            on_one = assignment[i1, j1] and not assignment[i2, j1]
-            if not (on_one and assignment[i2, j2] and not assignment[i1, j2]):
-                continue
-            after, spent = assignment.copy(), power.copy()
-            after[i1, [j1, j2]], after[i2, [j1, j2]] = [False, True], [True, False]
-            spent[i1, j2], spent[i2, j1] = power[i1, j1], power[i2, j2]
-            spent[~after] = 0.0
-            if rule == "optimum":
-                spent = water_filling.allocate(net, gains, after).power
-            if not rates.sum_rate(net, gains, after, spent) > now * (1 + 1e-8):
-                continue
-            if rule == "qos":
-                missed = rates.qos_violation(net, gains, after, spent) * after.sum()
-                if np.round(missed) > short:
-                    continue
-            if rule == "feasible" and not polytope.reduce(net, gains, after).feasible:
-                continue
-            return i1, j1, i2, j2
-    return None
 
 
 def same(one, other):
