@@ -3,8 +3,10 @@
 Keras 3 on its JAX backend, which this module chooses; import it before any other use of Keras.
 Every model is an ordinary Keras model, trained by Keras's own `fit`.
 
-The paper's network (Algorithm 1, stage II) maps the gains of the assigned pairs to shares of the
-budget, p/P_c, and is trained on an allocator's powers as labels by the mean squared error (12).
+The paper's network (Algorithm 1, stage II) maps the gains of the assigned pairs to powers [W], and
+is trained on an allocator's powers as labels by the mean squared error (12). The unit matters: on
+shares p/P_c, some 0.03 each, the first steps are far too long, the last hidden neurons die, and the
+network answers with the mean label whatever its input.
 In testing its output is normalised: negative outputs count as 0, so do the places of unassigned
 pairs, the rest is divided by its sum and multiplied by P_c. So it spends exactly the budget, but
 nothing makes it respect R_min.
@@ -29,7 +31,7 @@ History = dict[str, list[float]]
 
 
 def imitation_network(net: Network, seed: int = 0) -> keras.Model:
-    """The paper's network: N·M gains, hidden layers of 200, 80, 80 with ReLU, N·M shares p/P_c.
+    """The paper's network: N·M gains, hidden layers of 200, 80, 80 with ReLU, N·M powers [W].
 
     What the paper leaves open: Glorot's uniform initialisation, biases 0, a linear output layer.
 
@@ -65,7 +67,7 @@ def imitate(
     verbose: int = 0,
     seed: int = 0,
 ) -> History:
-    """Trains an `imitation_network` on labels by RMSprop with decay 0.9 and the MSE (12) of p/P_c.
+    """Trains an `imitation_network` on labels by RMSprop with decay 0.9 and the MSE (12) [W²].
 
     Args:
         model: the network, trained in place.
@@ -353,7 +355,7 @@ def _normalised(
 def _imitation_data(
     net: Network, gains: ArrayLike, assignment: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the network sees, gains of the assigned pairs, and its targets p/P_c; (B, N, M) each."""
+    """What the network sees, gains of the assigned pairs, and its targets [W]; (B, N, M) each."""
     gains, assignment = checked_draws(net, gains, assignment)
     labels = np.asarray(labels, np.float64)
     if gains.ndim != 3 or labels.shape != gains.shape:
@@ -365,7 +367,7 @@ def _imitation_data(
     if not labelled.any():
         raise ValueError("labels holds NaN in every draw; at least one must be feasible")
     inputs = (gains * assignment)[labelled]
-    return inputs.astype(np.float32), (labels[labelled] / net.budget).astype(np.float32)
+    return inputs.astype(np.float32), labels[labelled].astype(np.float32)
 
 
 def _check_training(learning_rate: float, **counts: int) -> None:
