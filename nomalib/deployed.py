@@ -41,7 +41,8 @@ class Artefact(NamedTuple):
     Attributes:
         kind: "imitation" or "size_free".
         shape: (N, M), or (K,) of a size-free network.
-        inputs, outputs: indices into the N·M gains and powers; empty for a size-free network.
+        inputs: indices of the gains that it reads, of N·M; empty for a size-free network.
+        outputs: indices of the powers that it writes, of N·M; empty for a size-free network.
         layers: from input to output.
     """
 
