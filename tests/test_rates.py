@@ -1,0 +1,153 @@
+"""Rates against equations (3), (5) and (6) written out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nomalib import rates
+from nomalib.network import Network, draw_gains, random_assignment
+
+CONVENTIONS = ("interferer", "receiver")
+
+
+def network(n_users, residual, convention, **changes):
+    return Network(
+        n_subchannels=1,
+        n_users=n_users,
+        sic_residual=residual,
+        interference_gain=convention,
+        **changes,
+    )
+
+
+def test_two_users_equation_5():
+    g1, g2, p1, p2, e1, e2, noise = 1.7, 0.6, 3.0, 5.0, 0.3, 0.05, 0.2
+    residual = np.array([[e1, e2]])
+    expected = {
+        "interferer": [
+            np.log2(1 + p1 * g1**2 / (e2 * p2 * g2**2 + noise)),
+            np.log2(1 + p2 * g2**2 / (p1 * g1**2 + noise)),
+        ],
+        "receiver": [
+            np.log2(1 + p1 * g1**2 / (e2 * p2 * g1**2 + noise)),
+            np.log2(1 + p2 * g2**2 / (p1 * g2**2 + noise)),
+        ],
+    }
+    for convention in CONVENTIONS:
+        net = network(2, residual, convention, noise=noise)
+        case = net, [[g1, g2]], [[True, True]], [[p1, p2]]
+        np.testing.assert_allclose(rates.rates(*case)[0], expected[convention], rtol=1e-14)
+        np.testing.assert_allclose(rates.sum_rate(*case), sum(expected[convention]), rtol=1e-14)
+
+
+def test_three_users_equation_6_in_any_order_of_the_users():
+    # users 1, 2, 3 by descending gain, at the places that `order` gives them
+    g, p, e, noise = (2.0, 1.1, 0.4), (1.0, 2.5, 6.0), (0.7, 0.2, 0.04), 0.3
+    q = [power * gain**2 for power, gain in zip(p, g, strict=True)]
+    interferer = [
+        np.log2(1 + q[0] / (e[1] * q[1] + e[2] * q[2] + noise)),
+        np.log2(1 + q[1] / (e[2] * q[2] + q[0] + noise)),
+        np.log2(1 + q[2] / (q[0] + q[1] + noise)),
+    ]
+    receiver = [
+        np.log2(1 + q[0] / ((e[1] * p[1] + e[2] * p[2]) * g[0] ** 2 + noise)),
+        np.log2(1 + q[1] / ((e[2] * p[2] + p[0]) * g[1] ** 2 + noise)),
+        np.log2(1 + q[2] / ((p[0] + p[1]) * g[2] ** 2 + noise)),
+    ]
+    for order in itertools.permutations(range(3)):
+        at = np.argsort(order)
+        for convention, expected in (("interferer", interferer), ("receiver", receiver)):
+            net = network(3, np.array(e)[None, at], convention, noise=noise)
+            found = rates.rates(
+                net, np.array(g)[None, at], np.ones((1, 3), bool), np.array(p)[None, at]
+            )
+            np.testing.assert_allclose(found[0], np.array(expected)[at], rtol=1e-14)
+
+
+def scalar_interference(net, gains, assignment, power):
+    """Equation (3) by three loops; the earlier of two users with equal gains counts as stronger."""
+    total = np.zeros_like(gains)
+    for i, j, other in itertools.product(
+        range(net.n_subchannels), range(net.n_users), range(net.n_users)
+    ):
+        if other == j or not assignment[i, other]:
+            continue
+        weaker = (gains[i, other], -other) < (gains[i, j], -j)
+        gain = gains[i, other] if net.interference_gain == "interferer" else gains[i, j]
+        total[i, j] += (net.residual[i, other] if weaker else 1.0) * power[i, other] * gain**2
+    return total
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_interference_sinr_and_rates_of_random_draws(convention):
+    rng = np.random.default_rng(3)
+    net = Network(
+        n_subchannels=4,
+        n_users=6,
+        max_users_per_subchannel=4,
+        sic_residual=rng.random((4, 6)),
+        interference_gain=convention,
+    )
+    gains, assignment = draw_gains(net, 10, rng), random_assignment(net, rng, 10)
+    gains[0] = 1.0  # ties
+    power = rng.random(gains.shape)
+    found = rates.interference(net, gains, assignment, power)
+    signal_ratio = rates.sinr(net, gains, assignment, power)
+    for b in range(10):
+        expected = scalar_interference(net, gains[b], assignment[b], power[b])
+        np.testing.assert_allclose(found[b], expected, rtol=1e-12, atol=1e-15)
+        ratio = assignment[b] * power[b] * gains[b] ** 2 / (expected + net.noise)
+        np.testing.assert_allclose(signal_ratio[b], ratio, rtol=1e-12)
+    pair_rates = rates.rates(net, gains, assignment, power)
+    np.testing.assert_allclose(pair_rates, np.log2(1 + signal_ratio), rtol=1e-12, atol=1e-15)
+    assert (pair_rates[~assignment] == 0).all() and (pair_rates[assignment] > 0).all()
+
+
+def test_perfect_sic_with_interferer_gains_telescopes():
+    rng = np.random.default_rng(4)
+    net = Network(sic_residual=0.0)
+    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng)
+    power = np.where(assignment, rng.random(gains.shape), 0.0)
+    received = np.sum(power * gains**2, axis=-1) / net.noise
+    np.testing.assert_allclose(
+        rates.sum_rate(net, gains, assignment, power),
+        np.log2(1 + received).sum(axis=-1),
+        rtol=1e-12,
+    )
+
+
+def test_qos_violation_is_the_share_of_pairs_below_the_minimal_rate():
+    net = network(2, 0.0, "interferer", noise=1.0, min_rate=1.0)
+    both = [[True, True]]
+    gains = np.ones((4, 1, 2))
+    # rates log2(1 + p1) and log2(1 + p2/(1 + p1)): (1, 1), (1, 0), (0, 0), and no allocation
+    power = [[[1.0, 2.0]], [[1.0, 0.5]], [[0.0, 0.5]], [[np.nan, np.nan]]]
+    found = rates.qos_violation(net, gains, both, power)
+    np.testing.assert_array_equal(found, [0.0, 0.5, 1.0, np.nan])
+    just_below = [[[1.0 - 1e-7, 2.0]]] * 4
+    assert (rates.qos_violation(net, gains, both, just_below) == 0).all()
+    assert (rates.qos_violation(net, gains, both, just_below, tolerance=0.0) == 0.5).all()
+    only_first = [[True, False]]
+    assert (rates.qos_violation(net, gains, only_first, just_below) == 0).all()
+
+
+def test_powers_of_nan_have_rates_of_nan():
+    net = network(2, 0.0, "interferer")
+    power = np.full((1, 2), np.nan)
+    assert np.isnan(rates.sum_rate(net, [[1.0, 2.0]], [[True, True]], power))
+
+
+@pytest.mark.parametrize(
+    ("power", "shown"),
+    [([[1.0]], r"shape \(1, 1\)"), ([[-1.0, 0.0]], "-1.0"), ([[np.inf, 0.0]], "inf")],
+)
+def test_bad_power_is_named(power, shown):
+    net = network(2, 0.0, "interferer")
+    with pytest.raises(ValueError, match=f"^power .*{shown}"):
+        rates.rates(net, [[1.0, 2.0]], [[True, True]], power)
+
+
+def test_order_breaks_ties_by_index():
+    order = rates.sic_order(np.array([[0.5, 2.0, 0.5, 2.0]]))
+    np.testing.assert_array_equal(order, [[1, 3, 0, 2]])
