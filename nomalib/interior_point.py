@@ -1,32 +1,28 @@
-"""A primal-dual interior-point method for the power problem (10)–(11), for any ε.
+"""Power allocation (10)–(11) by a primal-dual interior-point method, for any ε.
 
-In shares u of the spare power (`nomalib.polytope`) the feasible set is the unit simplex:
-
-    minimise f(u) = −Σ_i log Π_j (1 + α_j u_j / D_j)   subject to   Σ u = 1,  u ≥ 0.
-
-The central path u(μ) satisfies ∇f − z + y·1 = 0, u_k z_k = μ, Σ u = 1. A Newton step on it is
-
-    (H + Z/U) du + dy·1 = −(∇f − μ/u + y·1),    1ᵀdu = 0,                              (newton)
-
-where H has one K × K block for each subchannel and only the budget couples them. Eliminating the
-blocks leaves one scalar equation for dy: O(N K³) an iteration. f is nonconvex for ε > 0: a block
-system of the wrong inertia is shifted until the step descends, and a backtracking line search on
-the barrier function f − μ Σ log u accepts it.
+Newton's method follows the central path in shares of the spare power (`nomalib.central_path`).
+Here are its starts. The first gives most of each subchannel's spare power to its best user. For
+ε > 0 the optimum found is local, and a restart moves subchannels to a better vertex of their
+simplex, where the price of power says that there is one.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib import polytope
+from nomalib.central_path import MAX_ITERATIONS, follow
 from nomalib.network import Network
 from nomalib.polytope import Allocation
 from nomalib.water_filling import fill, share_at
 
-MAX_ITERATIONS = 60
-_TRACED = 5
+TRACED = 5
+# Of a start: what it keeps of itself when mixed with even shares, and its μ as a share of the rate
+# of a slot. A restart stays near the vertex that promised a gain.
+KEPT_FIRST, CENTRING_FIRST = 0.8, 0.1
+KEPT_AGAIN, CENTRING_AGAIN = 0.999, 1e-3
 
 
 class Trace(NamedTuple):
@@ -56,7 +52,7 @@ def allocate(
     tol: float = 1e-8,
     restarts: int = 5,
 ) -> Allocation:
-    """Power by the interior-point method, from equal shares of the spare power.
+    """Power by the interior-point method, from a start that favours each subchannel's best user.
 
     For ε > 0 the problem is not convex and the first optimum found is local. A restart then puts
     every subchannel's power on the split (stay, or one user takes all the spare power) that is
@@ -82,16 +78,8 @@ def allocate(
            [0.   , 0.125]])
     """
     _check_options(tol, restarts)
-    gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
-    power, spare, n_iter, kkt = _allocate_all(
-        gains, assignment, polytope.constants(net, assignment), net.budget, tol, restarts
-    )
-    return Allocation(
-        power.reshape((*lead, *power.shape[1:])),
-        (spare >= 0).reshape(lead),
-        (kkt <= tol).reshape(lead),
-        n_iter.reshape(lead),
-        kkt.reshape(lead),
+    return polytope.allocate_draws(
+        _allocate_draws, net, gains, assignment, tol, float(tol), int(restarts)
     )
 
 
@@ -113,12 +101,13 @@ def trace(net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e
     )
     if not spare >= 0.0:
         raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
-    log = np.zeros((MAX_ITERATIONS + 1, _TRACED))
+    log = np.zeros((MAX_ITERATIONS + 1, TRACED))
     path = np.zeros((MAX_ITERATIONS + 1, n, fullest))
     u = np.empty((n, fullest))
-    floor = net.min_rate * np.log(2.0) * (users >= 0).sum()
-    spread_evenly(users, u)
-    n_iter, _, _ = solve_shares(users, strength, coupling, u, floor, tol, log, path)
+    counts = polytope.filled(users)
+    floor = np.log1p(draw_constants[1]) * counts.sum()
+    best_takers(users, strength, coupling, spread_evenly(users, np.empty_like(u)), u)
+    n_iter, _, _ = follow(counts, strength, coupling, u, CENTRING_FIRST, floor, tol, log, path)
     power = np.empty((n_iter + 1, n, net.n_users))
     for iterate in range(n_iter + 1):
         polytope.write_power(
@@ -135,7 +124,7 @@ def _check_options(tol: float, restarts: int) -> None:
         raise ValueError(f"restarts is {restarts!r}; it must be a whole number of at least 0")
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spread_evenly(users, u):
     """Equal shares of the spare power in every filled slot."""
     filled = 0
@@ -148,239 +137,30 @@ def spread_evenly(users, u):
     return u
 
 
-@njit(cache=True)
-def scaled_block(strength, coupling, u, z, k, gradient, block, convex):
-    """∇f of one subchannel and the lower triangle of U (H + Z/U) U, its Newton block.
-
-    With D_j = 1 + Σ Q_jk u_k and T_j = D_j + α_j u_j, f = Σ_j log D_j − log T_j, so
-    H = Σ_j t_j t_jᵀ/T_j² − q_j q_jᵀ/D_j², t_j and q_j being the rows of Q + diag(α) and Q.
-    `convex` is the block without its negative part.
-    """
-    for row in range(k):
-        gradient[row] = 0.0
-        for col in range(row + 1):
-            convex[row, col] = u[row] * z[row] if row == col else 0.0
-            block[row, col] = 0.0
-    for j in range(k):
-        below = 1.0
-        for row in range(k):
-            below += coupling[j, row] * u[row]
-        above = below + strength[j] * u[j]
-        in_below, in_above = 1.0 / below, 1.0 / above
-        for row in range(k):
-            q = coupling[j, row] * in_below
-            t = (coupling[j, row] + (strength[j] if row == j else 0.0)) * in_above
-            gradient[row] += q - t
-            for col in range(row + 1):
-                product = u[row] * u[col]
-                tc = (coupling[j, col] + (strength[j] if col == j else 0.0)) * in_above
-                convex[row, col] += t * tc * product
-                block[row, col] -= q * coupling[j, col] * in_below * product
-    for row in range(k):
-        for col in range(row + 1):
-            block[row, col] += convex[row, col]
+@njit(cache=True, error_model="numpy")
+def copy_shares(source, target):
+    """Loops: an array assignment compiles NumPy's shape errors too, for seconds."""
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            target[i, k] = source[i, k]
 
 
-@njit(cache=True)
-def factorise(block, shift, k, factor):
-    """LDLᵀ of block + shift·I into `factor`; returns the number of pivots that are not positive."""
-    negative = 0
-    for row in range(k):
-        for col in range(row):
-            value = block[row, col]
-            for mid in range(col):
-                value -= factor[row, mid] * factor[col, mid] * factor[mid, mid]
-            factor[row, col] = value / factor[col, col]
-        pivot = block[row, row] + shift
-        for mid in range(row):
-            pivot -= factor[row, mid] ** 2 * factor[mid, mid]
-        if abs(pivot) <= 1e-14 * (abs(block[row, row]) + shift):
-            return k + 1
-        negative += pivot < 0.0
-        factor[row, row] = pivot
-    return negative
-
-
-@njit(cache=True)
-def substitute(factor, k, rhs):
-    """Solves L D Lᵀ x = rhs in place."""
-    for row in range(k):
-        for col in range(row):
-            rhs[row] -= factor[row, col] * rhs[col]
-    for row in range(k):
-        rhs[row] /= factor[row, row]
-    for row in range(k - 1, -1, -1):
-        for below in range(row + 1, k):
-            rhs[row] -= factor[below, row] * rhs[below]
-
-
-@njit(cache=True)
-def barrier_value(users, strength, coupling, u, barrier):
-    """(f, f − μ Σ log u)."""
-    f, logs = 0.0, 0.0
-    for i in range(users.shape[0]):
-        if users[i, 0] < 0:
-            continue
-        f -= polytope.excess_rate(strength[i], coupling[i], u[i])
-        product = 1.0
-        for k in range(users.shape[1]):
-            if users[i, k] >= 0:
-                product *= u[i, k]
-        logs += np.log(product)
-    return f, f - barrier * logs
-
-
-@njit(cache=True)
-def solve_shares(users, strength, coupling, u, floor, tol, log, path):
-    """Optimises the shares u in place; returns (iterations, residual, f).
-
-    `floor` is the sum of the minimal rates [nats]; residuals are relative to the sum rate.
-    `log` and `path` record each iterate if they are not empty.
-    """
-    n, fullest = users.shape
-    counts = np.empty(n, np.int64)
-    slots = 0
-    for i in range(n):
-        counts[i] = 0
-        for k in range(fullest):
-            counts[i] += users[i, k] >= 0
-        slots += counts[i]
-    z = np.empty((n, fullest))
-    gradient, direction, towards = (
-        np.zeros((n, fullest)),
-        np.zeros((n, fullest)),
-        np.zeros((n, fullest)),
-    )
-    trial = np.zeros((n, fullest))
-    block, convex = np.zeros((n, fullest, fullest)), np.zeros((n, fullest, fullest))
-    factor = np.zeros((fullest, fullest))
-
-    # start on the central path as far as u allows: u_k z_k = μ
-    price = 0.0
-    for i in range(n):
-        polytope.excess_gradient(strength[i], coupling[i], u[i], gradient[i])
-        for k in range(counts[i]):
-            price += u[i, k] * gradient[i, k]
-    f, _ = barrier_value(users, strength, coupling, u, 0.0)
-    barrier = 0.1 * (floor - f) / slots
-    price += slots * barrier
-    for i in range(n):
-        for k in range(counts[i]):
-            z[i, k] = barrier / u[i, k]
-
-    n_iter, residual, step = 0, np.inf, 0.0
-    while True:
-        # residuals, and the barrier parameter that they allow
-        stationarity, gap, low, high = 0.0, 0.0, np.inf, 0.0
-        for i in range(n):
-            scaled_block(
-                strength[i], coupling[i], u[i], z[i], counts[i], gradient[i], block[i], convex[i]
-            )
-            for k in range(counts[i]):
-                product = u[i, k] * z[i, k]
-                gap += product
-                low, high = min(low, product), max(high, product)
-                miss = abs(gradient[i, k] - z[i, k] + price)
-                stationarity = max(stationarity, miss / max(floor - f, z[i, k]))
-        scale = floor - f
-        residual = max(stationarity, gap / scale)
-        if log.shape[0]:
-            log[n_iter, 0], log[n_iter, 1], log[n_iter, 2] = f, barrier, gap
-            log[n_iter, 3], log[n_iter, 4] = residual, step
-            path[n_iter] = u
-        if residual <= tol or n_iter == MAX_ITERATIONS:
-            break
-        last_barrier = 0.1 * tol * scale / slots
-        while barrier > last_barrier:
-            if (
-                max(stationarity, max(high - barrier, barrier - low) / scale)
-                > 10.0 * barrier / scale
-            ):
-                break
-            relative = barrier * slots / scale
-            barrier *= min(0.2, np.sqrt(relative))
-            barrier = max(last_barrier, barrier)
-        _, phi = barrier_value(users, strength, coupling, u, barrier)
-
-        # block elimination of (newton); shifted until its step descends, that is its inertia is
-        # (slots, 1), and is not cut short by the boundary
-        keep = max(0.99, 1.0 - barrier / scale)
-        shift = 0.0
-        while True:
-            negative, border, constant = 0, 0.0, 0.0
-            for i in range(n):
-                k = counts[i]
-                negative += factorise(block[i], shift, k, factor)
-                for row in range(k):
-                    direction[i, row] = barrier - u[i, row] * (gradient[i, row] + price)
-                    towards[i, row] = u[i, row]
-                substitute(factor, k, direction[i])
-                substitute(factor, k, towards[i])
-                for row in range(k):
-                    constant += u[i, row] * direction[i, row]
-                    border += u[i, row] * towards[i, row]
-            descends = (negative == 0 and border > 0.0) or (negative == 1 and border < 0.0)
-            d_price = constant / border
-            step = 1.0
-            for i in range(n):
-                for k in range(counts[i]):
-                    relative = direction[i, k] - d_price * towards[i, k]
-                    if relative * step < -keep:
-                        step = -keep / relative
-            if descends and (step >= 0.1 or shift > 1e3 * scale):
-                break
-            shift = max(1e-3 * scale / slots, 2.0 * shift)
-
-        # fraction to the boundary, then backtracking on the barrier function
-        step_dual, slope = 1.0, 0.0
-        for i in range(n):
-            for k in range(counts[i]):
-                relative = direction[i, k] - d_price * towards[i, k]
-                direction[i, k] = relative * u[i, k]
-                d_dual = barrier / u[i, k] - z[i, k] - z[i, k] * relative
-                towards[i, k] = d_dual
-                if d_dual < 0.0:
-                    step_dual = min(step_dual, -keep * z[i, k] / d_dual)
-                slope += direction[i, k] * (gradient[i, k] - barrier / u[i, k])
-        rounding = 1e-15 * (abs(phi) + slots)
-        while True:
-            for i in range(n):
-                for k in range(counts[i]):
-                    trial[i, k] = u[i, k] + step * direction[i, k]
-            f_trial, phi_trial = barrier_value(users, strength, coupling, trial, barrier)
-            if phi_trial <= phi + 1e-4 * step * slope + rounding or step < 1e-12:
-                break
-            step *= 0.5
-        total = 0.0
-        for i in range(n):
-            for k in range(counts[i]):
-                u[i, k] = trial[i, k]
-                total += u[i, k]
-                z[i, k] += step_dual * towards[i, k]
-                # keep z within the primal-dual neighbourhood of μ/u, as IPOPT does
-                centre = barrier / u[i, k]
-                z[i, k] = max(min(z[i, k], 1e10 * centre), 1e-10 * centre)
-        for i in range(n):
-            for k in range(counts[i]):
-                u[i, k] /= total
-        price += step * d_price
-        f = f_trial
-        n_iter += 1
-    return n_iter, residual, f
-
-
-@njit(cache=True)
-def pull_inside(start, even):
-    """Scales a start to the simplex and moves it off the boundary."""
+@njit(cache=True, error_model="numpy")
+def pull_inside(start, even, kept):
+    """Scales a start to the simplex and mixes it with `even`; `kept` is its own share."""
     total = start.sum()
     for i in range(start.shape[0]):
         for k in range(start.shape[1]):
-            start[i, k] = 0.95 * start[i, k] / total + 0.05 * even[i, k]
+            start[i, k] = kept * start[i, k] / total + (1.0 - kept) * even[i, k]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def best_takers(users, strength, coupling, even, start):
-    """A start where in each subchannel one user takes the spare power, at a common level."""
+    """A start where in each subchannel one user takes most of the spare power, at a common level.
+
+    From even shares the method would have to leave a saddle in each subchannel where no user is
+    favoured, as with a receiver's gain, ε = 1 and little noise.
+    """
     n = users.shape[0]
     takers = np.zeros(n, np.int64)
     alpha, q, w = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -391,14 +171,16 @@ def best_takers(users, strength, coupling, even, start):
             if value > best:
                 best, takers[i] = value, k
         alpha[i], q[i] = strength[i, takers[i]], coupling[i, takers[i], takers[i]]
-    fill(alpha, q, w)
-    start[:] = 0.0
-    for i in range(n):
-        start[i, takers[i]] = w[i]
-    pull_inside(start, even)
+    copy_shares(even, start)
+    level, _ = fill(alpha, q, w)
+    if level < np.inf:
+        for i in range(n):
+            for k in range(users.shape[1]):
+                start[i, k] = w[i] if k == takers[i] else 0.0
+        pull_inside(start, even, KEPT_FIRST)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def other_start(users, strength, coupling, u, even, start):
     """A start that promises more than the optimum u; False if the price of power shows none.
 
@@ -426,17 +208,17 @@ def other_start(users, strength, coupling, u, even, start):
             value = np.log1p(strength[i, k] * share / (1.0 + q * share)) - price * share
             if value > worth + 1e-7 * max(1.0, abs(worth)):
                 worth, taker, taken = value, k, share
-        start[i] = u[i]
+        found = found or taker >= 0
+        for k in range(fullest):
+            start[i, k] = u[i, k] if taker < 0 else 0.0
         if taker >= 0:
-            found = True
-            start[i] = 0.0
             start[i, taker] = taken
     if found:
-        pull_inside(start, even)
+        pull_inside(start, even, KEPT_AGAIN)
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _allocate_draw(gains, assigned, constants, budget, tol, restarts, out):
     n, fullest = gains.shape[0], constants[4]
     users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
@@ -446,34 +228,42 @@ def _allocate_draw(gains, assigned, constants, budget, tol, restarts, out):
     if not spare >= 0.0:
         out[:] = np.nan
         return spare, 0, np.nan
-    floor = np.log1p(constants[1]) * (users >= 0).sum()
+    counts = polytope.filled(users)
+    floor = np.log1p(constants[1]) * counts.sum()
     even = spread_evenly(users, np.empty((n, fullest)))
-    log, path = np.empty((0, 5)), np.empty((0, n, fullest))
-    u, start = even.copy(), np.empty((n, fullest))
-    n_iter, residual, f = solve_shares(users, strength, coupling, u, floor, tol, log, path)
+    log, path = np.empty((0, TRACED)), np.empty((0, n, fullest))
+    u, start = np.empty((n, fullest)), np.empty((n, fullest))
+    best_takers(users, strength, coupling, even, u)
+    n_iter, residual, f = follow(
+        counts, strength, coupling, u, CENTRING_FIRST, floor, tol, log, path
+    )
     for _ in range(restarts):
         if residual > tol:
-            best_takers(users, strength, coupling, even, start)
+            copy_shares(even, start)
         elif not other_start(users, strength, coupling, u, even, start):
             break
-        again, left, value = solve_shares(users, strength, coupling, start, floor, tol, log, path)
-        if value >= f and residual <= tol:
+        again, left, value = follow(
+            counts, strength, coupling, start, CENTRING_AGAIN, floor, tol, log, path
+        )
+        if residual <= tol and (left > tol or value >= f):
             break
-        u[:] = start
+        copy_shares(start, u)
         n_iter, residual, f = again, left, value
     polytope.write_power(budget, spare, users, minimal, spread, u, out)
     return spare, n_iter, residual
 
 
-@njit(cache=True, parallel=True)
-def _allocate_all(gains, assignment, constants, budget, tol, restarts):
-    n_draws = gains.shape[0]
-    power = np.empty(gains.shape)
-    spare, kkt = np.empty(n_draws), np.empty(n_draws)
-    n_iter = np.empty(n_draws, np.int64)
-    for b in prange(n_draws):
-        at = np.intp(b) % np.intp(assignment.shape[0])
-        spare[b], n_iter[b], kkt[b] = _allocate_draw(
-            gains[b], assignment[at], constants, budget, tol, restarts, power[b]
+@njit(cache=True, error_model="numpy", nogil=True)
+def _allocate_draws(
+    first, last, gains, assignment, constants, budget, power, spare, n_iter, residual, tol, restarts
+):
+    for b in range(first, last):
+        spare[b], n_iter[b], residual[b] = _allocate_draw(
+            gains[b],
+            assignment[b % assignment.shape[0]],
+            constants,
+            budget,
+            tol,
+            restarts,
+            power[b],
         )
-    return power, spare, n_iter, kkt

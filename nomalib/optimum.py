@@ -19,6 +19,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib import interior_point, polytope, rates, water_filling
+from nomalib.central_path import follow
 from nomalib.network import Network
 
 _MAX_PRICES = 24
@@ -308,9 +309,17 @@ def keep_better(users, strength, coupling, even, floor, trial, f, u):
         return f
     for local in range(2):
         if local:
-            interior_point.pull_inside(trial, even)
-            interior_point.solve_shares(
-                users, strength, coupling, trial, floor, _IPM_TOL, log, path
+            interior_point.pull_inside(trial, even, interior_point.KEPT_AGAIN)
+            follow(
+                polytope.filled(users),
+                strength,
+                coupling,
+                trial,
+                interior_point.CENTRING_AGAIN,
+                floor,
+                _IPM_TOL,
+                log,
+                path,
             )
         value = 0.0
         for i in range(users.shape[0]):

@@ -18,13 +18,18 @@ shares u the rates are again those of a NOMA network, one without minimal rates:
     R_j = R_min + log₂(1 + α_j u_j / (1 + Σ_k Q_jk u_k)).                              (shares)
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib.network import Network, checked_draws
+
+# Draws of a slice: fewer are not worth a thread.
+_SLICE = 64
 
 # What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
 Constants = tuple[float, float, NDArray[np.float64], bool, int]
@@ -90,8 +95,18 @@ def reduce(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Shares:
     0.75
     """
     gains, assignment, lead = flat_draws(net, gains, assignment)
-    shares = _reduce_all(gains, assignment, constants(net, assignment))
-    return Shares(*(part.reshape(lead + part.shape[1:]) for part in shares))
+    draw_constants = constants(net, assignment)
+    n_draws, n, fullest = *gains.shape[:2], draw_constants[4]
+    shares = Shares(
+        np.empty((n_draws, n, fullest), np.int64),
+        np.empty((n_draws, n, fullest)),
+        np.empty((n_draws, n, fullest, fullest)),
+        np.empty((n_draws, n, fullest)),
+        np.empty((n_draws, n, fullest, fullest)),
+        np.empty(n_draws),
+    )
+    over_draws(_reduce_draws, n_draws, gains, assignment, draw_constants, *shares)
+    return Shares._make(part.reshape(lead + part.shape[1:]) for part in shares)
 
 
 def power(net: Network, shares: Shares, u: ArrayLike) -> NDArray[np.float64]:
@@ -134,7 +149,60 @@ def constants(net: Network, assignment: NDArray[np.bool_]) -> Constants:
     return net.budget / net.noise, 2.0**net.min_rate - 1.0, net.residual, receiver, fullest
 
 
-@njit(cache=True)
+def over_draws(kernel: Callable[..., None], n_draws: int, *arguments: object) -> None:
+    """Calls kernel(first, last, *arguments), compiled with nogil, for all draws, in threads.
+
+    Threads and not Numba's `prange`: it doubles the time to compile, takes longer to start than
+    one draw to solve, and may not be called from two threads at once.
+    """
+    n_threads = min(get_num_threads(), n_draws // _SLICE)
+    if n_threads <= 1:
+        kernel(0, n_draws, *arguments)
+        return
+    # several slices for each thread, for some draws take longer
+    edges = np.linspace(0, n_draws, 1 + min(n_draws // _SLICE, 8 * n_threads)).astype(int).tolist()
+    with ThreadPoolExecutor(n_threads) as pool:
+        slices = pool.map(lambda first, last: kernel(first, last, *arguments), edges, edges[1:])
+        list(slices)  # raises what a slice raised
+
+
+def allocate_draws(
+    kernel: Callable[..., None],
+    net: Network,
+    gains: ArrayLike,
+    assignment: ArrayLike,
+    tol: float,
+    *options: object,
+) -> Allocation:
+    """An `Allocation` by a compiled kernel that writes power, spare, n_iter and residual."""
+    gains, assignment, lead = flat_draws(net, gains, assignment)
+    n_draws = len(gains)
+    power = np.empty(gains.shape)
+    spare, residual = np.empty(n_draws), np.empty(n_draws)
+    n_iter = np.empty(n_draws, np.int64)
+    over_draws(
+        kernel,
+        n_draws,
+        gains,
+        assignment,
+        constants(net, assignment),
+        net.budget,
+        power,
+        spare,
+        n_iter,
+        residual,
+        *options,
+    )
+    return Allocation(
+        power.reshape((*lead, *power.shape[1:])),
+        (spare >= 0).reshape(lead),
+        (residual <= tol).reshape(lead),
+        n_iter.reshape(lead),
+        residual.reshape(lead),
+    )
+
+
+@njit(cache=True, error_model="numpy")
 def sort_users(gain, assigned, users):
     """Writes the assigned users by descending gain, ties by index; returns how many there are."""
     count = 0
@@ -151,7 +219,7 @@ def sort_users(gain, assigned, users):
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def invert(matrix, inverse, k):
     """Inverse of a k × k M-matrix in place of `inverse`; False where it is not an M-matrix.
 
@@ -177,7 +245,7 @@ def invert(matrix, inverse, k):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def reduce_subchannel(
     gain, assigned, residual, snr, t, receiver, users, minimal, spread, strength, coupling, weight
 ):
@@ -234,7 +302,7 @@ def reduce_subchannel(
     return need
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def reduce_draw(gains, assigned, constants, users, minimal, spread, strength, coupling):
     """One draw into the given arrays; returns its spare power, NaN or negative if infeasible."""
     snr, t, residual, receiver, fullest = constants
@@ -264,7 +332,7 @@ def reduce_draw(gains, assigned, constants, users, minimal, spread, strength, co
     return spare
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def empty_shares(n, fullest):
     """Arrays that `reduce_draw` fills for n subchannels of at most `fullest` users."""
     return (
@@ -276,7 +344,17 @@ def empty_shares(n, fullest):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def filled(users):
+    """How many users each subchannel serves."""
+    counts = np.zeros(users.shape[0], np.int64)
+    for i in range(users.shape[0]):
+        for k in range(users.shape[1]):
+            counts[i] += users[i, k] >= 0
+    return counts
+
+
+@njit(cache=True, error_model="numpy")
 def excess_rate(strength, coupling, u):
     """Sum rate of one subchannel above its minimal rates, in nats: Σ_j log(1 + α_j u_j/D_j)."""
     product = 1.0
@@ -288,7 +366,7 @@ def excess_rate(strength, coupling, u):
     return np.log(product)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def excess_gradient(strength, coupling, u, out):
     """Gradient of `excess_rate`: Σ_j (Q_jk + α_j δ_jk)/(D_j + α_j u_j) − Q_jk/D_j."""
     out[:] = 0.0
@@ -303,7 +381,7 @@ def excess_gradient(strength, coupling, u, out):
             out[k] -= coupling[j, k] * lost
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def kkt_residual(users, u, gradient, price, dual, scale):
     """Scaled maximum of the KKT residuals of: maximise Σ excess rates over the unit simplex.
 
@@ -324,7 +402,7 @@ def kkt_residual(users, u, gradient, price, dual, scale):
     return max(worst, gap / scale, abs(total - 1.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_power(budget, spare, users, minimal, spread, u, out):
     """p = P_c (x_min + spare · B u) of one draw, into `out` (N, M)."""
     out[:] = 0.0
@@ -338,21 +416,14 @@ def write_power(budget, spare, users, minimal, spread, u, out):
             out[i, users[i, row]] = budget * x
 
 
-@njit(cache=True, parallel=True)
-def _reduce_all(gains, assignment, constants):
-    n_draws, n = gains.shape[0], gains.shape[1]
-    fullest = constants[4]
-    users = np.empty((n_draws, n, fullest), np.int64)
-    minimal = np.empty((n_draws, n, fullest))
-    spread = np.empty((n_draws, n, fullest, fullest))
-    strength = np.empty((n_draws, n, fullest))
-    coupling = np.empty((n_draws, n, fullest, fullest))
-    spare = np.empty(n_draws)
-    for b in prange(n_draws):
-        at = np.intp(b) % np.intp(assignment.shape[0])
+@njit(cache=True, error_model="numpy", nogil=True)
+def _reduce_draws(
+    first, last, gains, assignment, constants, users, minimal, spread, strength, coupling, spare
+):
+    for b in range(first, last):
         spare[b] = reduce_draw(
             gains[b],
-            assignment[at],
+            assignment[b % assignment.shape[0]],
             constants,
             users[b],
             minimal[b],
@@ -360,4 +431,3 @@ def _reduce_all(gains, assignment, constants):
             strength[b],
             coupling[b],
         )
-    return users, minimal, spread, strength, coupling, spare

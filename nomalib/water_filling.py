@@ -23,7 +23,7 @@ one level ℓ = 1/λ common to all subchannels:
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike
 
 from nomalib import polytope
@@ -60,20 +60,10 @@ def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocatio
             "water-filling is exact only where it is the same for all users of a subchannel: "
             "use nomalib.optimum.allocate"
         )
-    gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
-    power, spare, n_iter, kkt = _allocate_all(
-        gains, assignment, polytope.constants(net, assignment), net.budget
-    )
-    return Allocation(
-        power.reshape((*lead, *power.shape[1:])),
-        (spare >= 0).reshape(lead),
-        (kkt <= _TOLERANCE).reshape(lead),
-        n_iter.reshape(lead),
-        kkt.reshape(lead),
-    )
+    return polytope.allocate_draws(_allocate_draws, net, gains, assignment, _TOLERANCE)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def share_at(level, strength, coupling):
     """Share w of a subchannel at a level ℓ: the nonnegative root of (level), without loss."""
     head = strength * level - 1.0
@@ -84,7 +74,7 @@ def share_at(level, strength, coupling):
     return 2.0 * head / (linear + np.sqrt(linear * linear + 4.0 * square * head))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill(strength, coupling, w):
     """Shares w (N) of the common level and the number of Newton steps; returns (level, steps).
 
@@ -121,10 +111,14 @@ def fill(strength, coupling, w):
         if following == level or following == low or following == high:
             break
         level = following
+    if not w.sum() > 0.0:
+        # at SNRs below the rounding of 1 rates are linear: all to the best
+        best = strength.argmax()
+        w[best], level = 1.0, 1.0 / strength[best]
     return level, steps
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _allocate_draw(gains, assigned, constants, budget, out):
     n, fullest = gains.shape[0], constants[4]
     users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
@@ -154,15 +148,11 @@ def _allocate_draw(gains, assigned, constants, budget, out):
     return spare, steps, kkt
 
 
-@njit(cache=True, parallel=True)
-def _allocate_all(gains, assignment, constants, budget):
-    n_draws = gains.shape[0]
-    power = np.empty(gains.shape)
-    spare, kkt = np.empty(n_draws), np.empty(n_draws)
-    n_iter = np.empty(n_draws, np.int64)
-    for b in prange(n_draws):
-        at = np.intp(b) % np.intp(assignment.shape[0])
-        spare[b], n_iter[b], kkt[b] = _allocate_draw(
-            gains[b], assignment[at], constants, budget, power[b]
+@njit(cache=True, error_model="numpy", nogil=True)
+def _allocate_draws(
+    first, last, gains, assignment, constants, budget, power, spare, n_iter, residual
+):
+    for b in range(first, last):
+        spare[b], n_iter[b], residual[b] = _allocate_draw(
+            gains[b], assignment[b % assignment.shape[0]], constants, budget, power[b]
         )
-    return power, spare, n_iter, kkt
