@@ -142,6 +142,8 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
         for k in range(counts[i]):
             price += u[i, k] * gradient[i, k]
     f, logs = barrier_terms(counts, strength, coupling, u)
+    if not floor - f > 0.0:
+        return 0, 0.0, f  # no power buys a rate above the rounding of 1
     barrier = centring * (floor - f) / slots
     price += slots * barrier
     for i in range(n):
@@ -194,7 +196,7 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                     if relative * step < -keep:
                         step, tight = -keep / relative, i
             attempt += 1
-            if descends and (step >= 0.1 or attempt > 30):
+            if (descends and step >= 0.1) or attempt > 30:
                 break
             if descends:
                 shift[tight] = max(barrier, 2.0 * shift[tight])
