@@ -142,8 +142,6 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
         for k in range(counts[i]):
             price += u[i, k] * gradient[i, k]
     f, logs = barrier_terms(counts, strength, coupling, u)
-    if not floor - f > 0.0:
-        return 0, 0.0, f  # no power buys a rate above the rounding of 1
     barrier = centring * (floor - f) / slots
     price += slots * barrier
     for i in range(n):
@@ -163,7 +161,8 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                 low, high = min(low, product), max(high, product)
                 miss = abs(gradient[i, k] - z[i, k] + price)
                 stationarity = max(stationarity, miss / max(scale, z[i, k]))
-        residual = max(stationarity, gap / scale)
+        # 0 where no power buys a rate above the rounding of 1
+        residual = max(stationarity, gap / scale) if scale > 0.0 else 0.0
         if log.shape[0]:
             log[n_iter, 0], log[n_iter, 1], log[n_iter, 2] = f, barrier, gap
             log[n_iter, 3], log[n_iter, 4] = residual, step
