@@ -165,7 +165,7 @@ rule book:
         """
         rm -rf {params.site} _build
         mkdir -p {params.site}
-        cp -r _toc.yml book {params.site}
+        cp -r _toc.yml book nomalib {params.site}
         cp {input.chapters} {params.site}/book
         sed 's/execute_notebooks: .*/execute_notebooks: "off"/' _config.yml > {params.site}/_config.yml
         {BIN}/jupyter-book build {params.site} --path-output . -W -n --keep-going
