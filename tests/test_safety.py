@@ -1,11 +1,18 @@
 """What is let in: no file or parameter of a run can make the package execute code of its own."""
 
 import ast
+import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
+from playwright.sync_api import sync_playwright
+
+from nomalib import records
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path for path in ROOT.glob("book/**/*.ipynb") if "/." not in str(path))
@@ -79,3 +86,54 @@ def test_the_workflow_reads_yaml_by_safe_load_only():
 def test_the_search_finds_what_it_looks_for(bad):
     assert list(unsafe(bad))
     assert not list(unsafe("np.load(path, allow_pickle=False)\nyaml.safe_load(text)"))
+
+
+HOSTILE = [
+    "<script>ran = true</script>",
+    "</code><img src=x onerror='ran = true'>",
+    "` <script>ran = true</script> `",
+    "``` | <b onmouseover=ran=1>x</b> | ```",
+    "a\n\n<script>ran = true</script>\n\nb",
+    "[x](javascript:ran=1)",
+]
+
+
+@pytest.fixture(scope="module")
+def page_of_records(tmp_path_factory):
+    """What the page "This build" prints of records whose every string is hostile, as HTML."""
+    path = ROOT / "book/_ext/this_build.py"
+    spec = importlib.util.spec_from_file_location("this_build", path)
+    this_build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(this_build)
+    folder = tmp_path_factory.mktemp("records")
+    for at, text in enumerate(HOSTILE):
+        records.write(folder / f"tiny/{at}.json", {"fading": text}, {"r": 1.0})
+        records.write(folder / f"alone_{at}/0.json", {"fading": text, text: 1}, {"r": 1.0})
+    # as MyST reads it, raw HTML included
+    return MarkdownIt("commonmark").enable("table").render(this_build.experiments(folder))
+
+
+def test_html_made_of_records_is_text(page_of_records):
+    page = BeautifulSoup(page_of_records, "html.parser")
+    made = {tag.name for tag in page.find_all()}
+    assert made == {"table", "thead", "tbody", "tr", "th", "td", "code"}
+    assert len(page.select("tbody tr")) == 1 + len(HOSTILE)
+    assert all(len(row.find_all("td")) == 5 for row in page.select("tbody tr"))
+    for text in HOSTILE:
+        assert " ".join(text.split()) in " ".join(page.get_text().split())
+
+
+def test_a_script_in_a_record_does_not_run(page_of_records):
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("NOT TESTED IN A BROWSER: no Chromium is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page()
+        for html, runs in ((page_of_records, False), (HOSTILE[0], True), (HOSTILE[1], True)):
+            page.set_content(f"<!doctype html><title>records</title>{html}")
+            page.wait_for_timeout(100)
+            assert page.evaluate("window.ran === true") == runs
+        browser.close()

@@ -1,6 +1,7 @@
 """What this very build was made by: fills the page book/this_build.md from the runs it shows."""
 
 import json
+import re
 from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +17,23 @@ def table(head, rows):
     return "\n".join(lines)
 
 
+def code(text):
+    """Any text as code in a cell of a table: nothing in it is Markdown or HTML."""
+    text = " ".join(str(text).split()).replace("|", r"\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
 def as_code(parameters):
-    return ", ".join(f"`{name}={value}`" for name, value in parameters.items()) or "as they stand"
+    listed = [code(f"{name}={value}") for name, value in parameters.items()]
+    return ", ".join(listed) or "as they stand"
 
 
 def machine():
     made_by = records.environment()
     versions = made_by["versions"] | {tool: version(tool) for tool in TOOLS}
     rows = [[f"`{name}`", number] for name, number in versions.items()]
-    rows += [[name, value] for name, value in made_by["machine"].items()]
+    rows += [[name, code(value)] for name, value in made_by["machine"].items()]
     return table(
         ["part", "version or value"], [*rows, ["source of `nomalib`", made_by["source"][:16]]]
     )
@@ -56,7 +65,7 @@ def experiments(folder):
         varied = {key: ", ".join(seen) for key, seen in values.items() if len(seen) > 1}
         fixed = {key: seen[0] for key, seen in values.items() if len(seen) == 1}
         seconds = sum(run["provenance"]["wall_time_s"] for run in made)
-        rows.append([name, len(made), as_code(varied), as_code(fixed), f"{seconds:.0f}"])
+        rows.append([code(name), len(made), as_code(varied), as_code(fixed), f"{seconds:.0f}"])
     return table(["experiment", "runs", "varied", "the same in all", "run time in all [s]"], rows)
 
 
