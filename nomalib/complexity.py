@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nomalib import central_path, interior_point, polytope, water_filling
+from nomalib import central_path, interior_point, polytope, starts, water_filling
 from nomalib.counting import counted
 from nomalib.network import Network
 
@@ -135,15 +135,14 @@ def interior_point_count(
     """Counts `interior_point.allocate` without restarts on one feasible draw, (N, M)."""
     shares, reduction, memory = _reduction_count(net, gains, assignment)
     users = shares.users
-    even = interior_point.spread_evenly(users, np.empty(users.shape))
-    u = np.empty(users.shape)
-    interior_point.best_takers(users, shares.strength, shares.coupling, even, u)
+    counts, u = polytope.filled(users), np.empty(users.shape)
+    starts.first_start(counts, shares.strength, shares.coupling, u)
     floor = net.min_rate * np.log(2.0) * (users >= 0).sum()
     unlogged = np.empty((0, interior_point.TRACED)), np.empty((0, *users.shape))
     solution, (n_iter, _, _) = counted(
         central_path.follow,
-        *(polytope.filled(users), shares.strength, shares.coupling, u),
-        *(interior_point.CENTRING_FIRST, float(floor), tol),
+        *(counts, shares.strength, shares.coupling, u),
+        *(starts.CENTRING_FIRST, float(floor), tol),
         *unlogged,
     )
     return AllocationCount(reduction, solution.flops, n_iter, memory + solution.workspace)

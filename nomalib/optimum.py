@@ -15,15 +15,16 @@ import heapq
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib import interior_point, polytope, rates, water_filling
+from nomalib import interior_point, polytope, rates, starts, water_filling
 from nomalib.central_path import follow
-from nomalib.network import Network
+from nomalib.network import Network, checked_count, checked_fraction
 
 _MAX_PRICES = 24
 _IPM_TOL = 1e-8
+_RESTARTS = 5
 
 
 class Optimum(NamedTuple):
@@ -73,23 +74,28 @@ def allocate(
     >>> bool(best.gap < 1e-4)
     True
     """
-    if not 0.0 < tol < 1.0:
-        raise ValueError(f"tol is {tol!r}; it must lie in (0, 1)")
-    if not (isinstance(max_cells, (int, np.integer)) and max_cells >= 10):
-        raise ValueError(f"max_cells is {max_cells!r}; it must be a whole number of at least 10")
+    tol, max_cells = checked_fraction("tol", tol), checked_count("max_cells", max_cells, 10)
     if (net.residual == net.residual[:, :1]).all():
         exact = water_filling.allocate(net, gains, assignment)
         sum_rate = rates.sum_rate(net, gains, assignment, exact.power)
         gap = np.where(exact.feasible, 0.0, np.nan)
         return Optimum(exact.power, exact.feasible, sum_rate, sum_rate.copy(), gap)
     flat_gains, flat_assignment, lead = polytope.flat_draws(net, gains, assignment)
-    power, spare, bound = _allocate_all(
+    n_draws = len(flat_gains)
+    power, spare, bound = np.empty(flat_gains.shape), np.empty(n_draws), np.empty(n_draws)
+    polytope.over_draws(
+        _allocate_draws,
+        n_draws,
         flat_gains,
         flat_assignment,
         polytope.constants(net, flat_assignment),
         net.budget,
+        power,
+        spare,
+        bound,
         tol,
         max_cells,
+        worth_a_thread=1,
     )
     power = power.reshape((*lead, *power.shape[1:]))
     sum_rate = rates.sum_rate(net, gains, assignment, power)
@@ -261,115 +267,53 @@ def price_bound(users, strength, coupling, price, tolerance, points, cells, u, e
 
 
 @njit(cache=True, error_model="numpy")
-def takers_rate(strength, coupling, takers, w):
-    """Σ_i R_i [nats] where user `takers[i]` alone has the spare power, at its best shares w."""
-    n = takers.shape[0]
-    own_strength, own_coupling = np.empty(n), np.empty(n)
-    for i in range(n):
-        own_strength[i] = strength[i, takers[i]]
-        own_coupling[i] = coupling[i, takers[i], takers[i]]
-    water_filling.fill(own_strength, own_coupling, w)
-    rate = 0.0
-    for i in range(n):
-        rate += np.log1p(own_strength[i] * w[i] / (1.0 + own_coupling[i] * w[i]))
-    return rate
-
-
-@njit(cache=True, error_model="numpy")
-def swap_takers(users, strength, coupling, takers, u):
-    """From these takers, changes one subchannel's at a time while that helps; shares into u."""
-    n, fullest = users.shape
-    w = np.zeros(n)
-    best = takers_rate(strength, coupling, takers, w)
-    while True:
-        where, who = -1, 0
-        for i in range(n):
-            taker = takers[i]
-            for k in range(fullest):
-                if k == taker or users[i, k] < 0:
-                    continue
-                takers[i] = k
-                rate = takers_rate(strength, coupling, takers, w)
-                if rate > best * (1.0 + 1e-12):
-                    best, where, who = rate, i, k
-            takers[i] = taker
-        if where < 0:
-            break
-        takers[where] = who
-    takers_rate(strength, coupling, takers, w)
-    for i in range(n):
-        alone(takers[i], w[i] / max(w.sum(), 1e-300), u[i])
-
-
-@njit(cache=True, error_model="numpy")
-def keep_better(users, strength, coupling, even, floor, trial, f, u):
+def keep_better(counts, strength, coupling, floor, trial, f, u):
     """Keeps the better of u and of `trial`, as it is or as interior point improves it; f."""
-    log, path = np.empty((0, 5)), np.empty((0, *u.shape))
-    if not trial.sum() > 0.0:
-        return f
+    log, path = np.empty((0, interior_point.TRACED)), np.empty((0, *u.shape))
     for local in range(2):
         if local:
-            interior_point.pull_inside(trial, even, interior_point.KEPT_AGAIN)
+            starts.pull_inside(counts, trial, starts.KEPT_AGAIN)
             follow(
-                polytope.filled(users),
+                counts,
                 strength,
                 coupling,
                 trial,
-                interior_point.CENTRING_AGAIN,
+                starts.CENTRING_AGAIN,
                 floor,
                 _IPM_TOL,
                 log,
                 path,
             )
         value = 0.0
-        for i in range(users.shape[0]):
+        for i in range(counts.shape[0]):
             value -= polytope.excess_rate(strength[i], coupling[i], trial[i])
         if value < f and trial.sum() <= 1.0 + 1e-14:
             f = value
-            for i in range(users.shape[0]):
-                copy(trial[i], u[i], users.shape[1])
+            starts.copy_shares(trial, u)
     return f
 
 
 @njit(cache=True, error_model="numpy")
-def equal_residuals(users, residual):
-    """Whether all users but the strongest have the same ε; the strongest's is of no effect."""
-    for k in range(2, users.shape[0]):
-        if users[k] >= 0 and residual[users[k]] != residual[users[1]]:
-            return False
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def _allocate_draw(gains, assigned, constants, budget, tol, max_cells, out):
-    n, fullest = gains.shape[0], constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
-    spare = polytope.reduce_draw(
-        gains, assigned, constants, users, minimal, spread, strength, coupling
+def solve(users, residuals, strength, coupling, floor, tol, u, trial, points, cells):
+    """The best shares found, into u, and an upper bound on the sum rate [nats]."""
+    n, fullest = u.shape
+    _, _, f = interior_point.solve(
+        users, residuals, strength, coupling, floor, _IPM_TOL, _RESTARTS, u
     )
-    if not spare >= 0.0:
-        out[:] = np.nan
-        return spare, np.nan
-    floor = np.log1p(constants[1]) * (users >= 0).sum()
-    even = interior_point.spread_evenly(users, np.empty((n, fullest)))
     if not strength.max() > 0.0:
         # power buys nothing, however it is split
-        polytope.write_power(budget, spare, users, minimal, spread, even, out)
-        return spare, floor
-    u, trial, shares = even.copy(), even.copy(), even.copy()
-    f = keep_better(users, strength, coupling, even, floor, trial, np.inf, u)
-    takers = np.zeros(n, np.int64)
+        return floor
+    counts, takers, w = polytope.filled(users), np.zeros(n, np.int64), np.zeros(n)
     for _ in range(2):
         # from the strongest users, then from those who have most where that led
-        swap_takers(users, strength, coupling, takers, trial)
-        f = keep_better(users, strength, coupling, even, floor, trial, f, u)
+        starts.swap_takers(counts, strength, coupling, takers, w)
+        starts.give(takers, w / w.sum(), trial)
+        f = keep_better(counts, strength, coupling, floor, trial, f, u)
         for i in range(n):
-            takers[i] = np.argmax(u[i])
+            takers[i] = u[i].argmax()
     equal = np.empty(n, np.bool_)
     for i in range(n):
-        equal[i] = equal_residuals(users[i], constants[2][i])
-    points = np.empty((max_cells, 3 * fullest + 1))
-    cells = np.empty((max_cells, fullest + 1), np.int64)
+        equal[i] = starts.equal_residuals(users[i], residuals[i])
 
     # minimise the convex bound over λ, whose slope is 1 − Σ u: bracket, then bisect
     price, gradient = 0.0, np.empty(fullest)
@@ -379,14 +323,16 @@ def _allocate_draw(gains, assigned, constants, budget, tol, max_cells, out):
     low, high, bound = 0.0, np.inf, np.inf
     for _ in range(_MAX_PRICES):
         tolerance = 0.5 * tol * (floor - f) / n
-        shares[:] = u
+        starts.copy_shares(u, trial)
         at_price, taken = price_bound(
-            users, strength, coupling, price, tolerance, points, cells, shares, equal
+            users, strength, coupling, price, tolerance, points, cells, trial, equal
         )
         bound = min(bound, at_price)
         if bound + f > tol * (floor - f) and taken > 0.0:
-            trial[:] = shares / taken
-            f = keep_better(users, strength, coupling, even, floor, trial, f, u)
+            for i in range(n):
+                for k in range(fullest):
+                    trial[i, k] /= taken
+            f = keep_better(counts, strength, coupling, floor, trial, f, u)
         if bound + f <= tol * (floor - f):
             break
         if taken > 1.0:
@@ -401,18 +347,34 @@ def _allocate_draw(gains, assigned, constants, budget, tol, max_cells, out):
             price *= 1.25
         else:
             price = np.sqrt(low * high)
-    polytope.write_power(budget, spare, users, minimal, spread, u, out)
-    return spare, floor + bound
+    return floor + bound
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
-def _allocate_all(gains, assignment, constants, budget, tol, max_cells):
-    n_draws = gains.shape[0]
-    power = np.empty(gains.shape)
-    spare, bound = np.empty(n_draws), np.empty(n_draws)
-    for b in prange(n_draws):
-        at = np.intp(b) % np.intp(assignment.shape[0])
-        spare[b], bound[b] = _allocate_draw(
-            gains[b], assignment[at], constants, budget, tol, max_cells, power[b]
+@njit(cache=True, error_model="numpy", nogil=True)
+def _allocate_draws(
+    first, last, gains, assignment, constants, budget, power, spare, bound, tol, max_cells
+):
+    n, fullest = gains.shape[1], constants[4]
+    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    u, trial = np.empty((n, fullest)), np.empty((n, fullest))
+    points = np.empty((max_cells, 3 * fullest + 1))
+    cells = np.empty((max_cells, fullest + 1), np.int64)
+    for b in range(first, last):
+        spare[b] = polytope.reduce_draw(
+            gains[b],
+            assignment[b % assignment.shape[0]],
+            constants,
+            users,
+            minimal,
+            spread,
+            strength,
+            coupling,
         )
-    return power, spare, bound
+        if not spare[b] >= 0.0:
+            power[b], bound[b] = np.nan, np.nan
+            continue
+        floor = np.log1p(constants[1]) * polytope.filled(users).sum()
+        bound[b] = solve(
+            users, constants[2], strength, coupling, floor, tol, u, trial, points, cells
+        )
+        polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])

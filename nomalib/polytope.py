@@ -20,16 +20,14 @@ shares u the rates are again those of a NOMA network, one without minimal rates:
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import expm1, log
 from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib.network import Network, checked_draws
-
-# Draws of a slice: fewer are not worth a thread.
-_SLICE = 64
+from nomalib.network import Network, checked_draws, loads, real_array
 
 # What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
 Constants = tuple[float, float, NDArray[np.float64], bool, int]
@@ -110,8 +108,19 @@ def reduce(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Shares:
 
 
 def power(net: Network, shares: Shares, u: ArrayLike) -> NDArray[np.float64]:
-    """Powers [W] (…, N, M) of shares u (…, N, K) of the spare power; NaN where infeasible."""
-    u = np.asarray(u, dtype=np.float64)
+    """Powers [W] (…, N, M) of shares u (…, N, K) of the spare power; NaN where infeasible.
+
+    Raises:
+        ValueError: u has another shape, or a share is negative or infinite; NaN passes through.
+    """
+    u = real_array("u", u)
+    if u.shape[-2:] != shares.users.shape[-2:]:
+        raise ValueError(
+            f"u has shape {u.shape}; its last two axes must be {shares.users.shape[-2:]}"
+        )
+    if (u < 0).any() or np.isinf(u).any():
+        bad = u[(u < 0) | np.isinf(u)].flat[0]
+        raise ValueError(f"u holds {bad}; shares must be finite and at least 0")
     x = shares.minimal + shares.spare[..., None, None] * np.einsum(
         "...ijk,...ik->...ij", shares.spread, u
     )
@@ -133,34 +142,34 @@ def flat_draws(
     """Checked draws with one batch axis: gains (B, N, M), assignment (B or 1, N, M), and (…)."""
     gains, assigned = checked_draws(net, gains, assignment)
     nm = gains.shape[-2:]
-    return (
-        np.ascontiguousarray(gains.reshape((-1, *nm))),
-        np.ascontiguousarray(assigned.reshape((-1, *nm))),
-        gains.shape[:-2],
-    )
+    return gains.reshape((-1, *nm)), assigned.reshape((-1, *nm)), gains.shape[:-2]
 
 
 def constants(net: Network, assignment: NDArray[np.bool_]) -> Constants:
     """What the compiled functions need of a network; K is the fullest subchannel's load."""
-    fullest = int(
-        np.einsum("...ij->...i", assignment.view(np.int8).astype(np.int32)).max(initial=1)
-    )
+    # expm1, for 2^R_min − 1 has no digit left where R_min is tiny
+    threshold = expm1(net.min_rate * log(2.0))
     receiver = net.interference_gain == "receiver"
-    return net.budget / net.noise, 2.0**net.min_rate - 1.0, net.residual, receiver, fullest
+    fullest = max(1, loads(assignment)[0])
+    return net.budget / net.noise, threshold, net.residual, receiver, fullest
 
 
-def over_draws(kernel: Callable[..., None], n_draws: int, *arguments: object) -> None:
+def over_draws(
+    kernel: Callable[..., None], n_draws: int, *arguments: object, worth_a_thread: int = 64
+) -> None:
     """Calls kernel(first, last, *arguments), compiled with nogil, for all draws, in threads.
 
-    Threads and not Numba's `prange`: it doubles the time to compile, takes longer to start than
-    one draw to solve, and may not be called from two threads at once.
+    Fewer draws than `worth_a_thread` are left to one. Threads and not Numba's `prange`: it doubles
+    the time to compile, takes longer to start than one draw to solve, and may not be called from
+    two threads at once.
     """
-    n_threads = min(get_num_threads(), n_draws // _SLICE)
+    n_threads = min(get_num_threads(), n_draws // worth_a_thread)
     if n_threads <= 1:
         kernel(0, n_draws, *arguments)
         return
     # several slices for each thread, for some draws take longer
-    edges = np.linspace(0, n_draws, 1 + min(n_draws // _SLICE, 8 * n_threads)).astype(int).tolist()
+    n_slices = min(n_draws // worth_a_thread, 8 * n_threads)
+    edges = np.linspace(0, n_draws, 1 + n_slices).astype(int).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
         slices = pool.map(lambda first, last: kernel(first, last, *arguments), edges, edges[1:])
         list(slices)  # raises what a slice raised

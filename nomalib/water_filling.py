@@ -54,7 +54,7 @@ def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocatio
            [0.   , 0.125]])
     """
     residual = net.residual
-    if (residual != residual[:, :1]).any():
+    if not isinstance(net.sic_residual, float) and (residual != residual[:, :1]).any():
         raise ValueError(
             f"sic_residual differs between users, from {residual.min()} to {residual.max()}; "
             "water-filling is exact only where it is the same for all users of a subchannel: "

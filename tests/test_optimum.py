@@ -213,6 +213,8 @@ def test_no_gain_no_rate_no_gap():
         ({"tol": 1.0}, "tol is 1.0"),
         ({"max_cells": 9}, "max_cells is 9; it must be a whole number of at least 10"),
         ({"max_cells": 100.0}, "max_cells is 100.0"),
+        ({"max_cells": True}, "max_cells is True"),
+        ({"tol": "1"}, "tol is '1'"),
     ],
 )
 def test_options_are_checked(options, message):

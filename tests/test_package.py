@@ -17,6 +17,7 @@ CORE = (
     "baselines",
     "polytope",
     "central_path",
+    "starts",
     "interior_point",
     "water_filling",
     "optimum",

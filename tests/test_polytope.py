@@ -1,5 +1,7 @@
 """The feasible set in shares, against linear programs and against the rates themselves."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -162,3 +164,29 @@ def test_draws_have_no_power_where_a_minimal_rate_is_out_of_reach():
     shares = polytope.reduce(net, [[1.0, 1.0]], [[True, True]])
     assert not shares.feasible
     assert np.isnan(polytope.power(net, shares, np.full((1, 2), 0.5))).all()
+
+
+def test_a_tiny_minimal_rate_keeps_its_digits():
+    for min_rate in (1e-15, 1e-9, 1e-3, 1.0, 30.0):
+        net = Network(n_subchannels=1, n_users=1, noise=1.0, power_dbm=300.0, min_rate=min_rate)
+        least = polytope.reduce(net, [[1.0]], [[True]]).minimal[0, 0] * net.budget
+        # 2^x − 1 by its series where that is exact to double precision
+        series = sum((min_rate * np.log(2)) ** n / math.factorial(n) for n in range(150, 0, -1))
+        assert least == pytest.approx(series, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("u", "message"),
+    [
+        ([[0.5, 0.5, 0.0]], "u has shape"),
+        ([[1.5, -0.5]], "u holds -0.5"),
+        ([[np.inf, 0.0]], "u holds inf"),
+        ([["a", "b"]], "u has dtype"),
+    ],
+)
+def test_shares_are_checked(u, message):
+    net = Network(n_subchannels=1, n_users=2)
+    shares = polytope.reduce(net, [[1.0, 2.0]], [[True, True]])
+    with pytest.raises(ValueError, match=message):
+        polytope.power(net, shares, u)
+    assert np.isnan(polytope.power(net, shares, [[np.nan, 0.5]])).any()
