@@ -41,6 +41,11 @@ bench: $(READY)  ## time the solvers side by side (benchmarks/*.py)
 clean:  ## remove all that was computed and built; .venv stays
 	rm -rf _build _runs .snakemake
 
+# One call at a time makes it: the others wait and find it made. The lock goes with its process.
+ifndef ALONE
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import fcntl, subprocess, sys; lock = open("pyproject.toml"); fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))' $(MAKE) --no-print-directory ALONE=yes $@
+else
 # --clear: what other pins left behind is not the pinned environment.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -49,3 +54,4 @@ $(READY): requirements.txt pyproject.toml
 	@$(BIN)/pip install --quiet --requirement requirements.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+endif

@@ -4,12 +4,14 @@
 #   snakemake sweep --config notebook=book/experiments/scenario.ipynb grid=my_grid.yml
 #                                          table and plot of an experiment over a grid of your own
 import ast
-import csv
+import fcntl
 import hashlib
 import itertools
 import json
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -39,6 +41,12 @@ PROSE = [
     for path in Path("book").rglob("*")
     if path.is_file() and path.suffix not in (".ipynb", ".pyc")
 ]
+
+
+def content(*paths):
+    """What a rule is made by. Dates do not say it: a checkout or a clock set back changes them."""
+    return hashlib.sha256(b"".join(map(Path.read_bytes, map(Path, paths)))).hexdigest()[:16]
+
 
 COMPILED = ("interior_point", "matching", "optimum", "learning")
 KERNELS = [f"{RUN}/kernels/{module}" for module in COMPILED]
@@ -132,18 +140,37 @@ def is_whole(path):
 
 
 # Snakemake trusts a file that is there. Here one that is damaged, or of a run that is not asked
-# for any more (a reader takes all records there are), goes before it looks.
+# for any more (a reader takes all records there are), goes before it looks. One from before the
+# clock was set back would stay newer than all that is made after it.
 WANTED = {
     *itertools.chain(*RECORDS.values()),
     *(f"{RUN}/experiments/{name}/{key}.ipynb" for name in RUNS for key in RUNS[name]),
     *(f"{RUN}/book/{name}.ipynb" for name in CHAPTERS),
 }
+
+
+def tidy():
+    shutil.rmtree(Path(RUN, "xla"), ignore_errors=True)
+    made = [path for part in ("records", "experiments", "book") for path in Path(RUN, part).rglob("*")]
+    for path in filter(Path.is_file, made):
+        if str(path) not in WANTED or not is_whole(path):
+            print(f"Removing {path}: not whole, or not asked for any more", file=sys.stderr)
+            path.unlink()
+    for path in filter(Path.is_file, [*made, Path("_build/html/index.html")]):
+        if path.stat().st_mtime > time.time():
+            print(f"{path} is dated in the future: dated now", file=sys.stderr)
+            os.utime(path)
+
+
 if workflow.is_main_process:
-    for part in ("records", "experiments", "book"):
-        for path in filter(Path.is_file, Path(RUN, part).rglob("*")):
-            if str(path) not in WANTED or not is_whole(path):
-                print(f"Removing {path}: not whole, or not asked for any more", file=sys.stderr)
-                path.unlink()
+    # Snakemake's own lock outlives kill -9. This one goes with its process.
+    Path(RUN).mkdir(parents=True, exist_ok=True)
+    alone = Path(RUN if SWEEP else "_runs", "lock").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(f"another call is at work in {RUN}; wait until it has ended") from None
+    tidy()
 
 
 localrules: book, table, plot, sweep
@@ -151,14 +178,14 @@ localrules: book, table, plot, sweep
 
 rule book:
     input:
-        PROSE,
-        "_config.yml",
-        "_toc.yml",
+        ancient(PROSE),
+        ancient(["_config.yml", "_toc.yml"]),
         chapters=[f"{RUN}/book/{name}.ipynb" for name in CHAPTERS],
     output:
         "_build/html/index.html",
     params:
         site=f"{RUN}/site",
+        made_by=content("_config.yml", "_toc.yml", *PROSE),
     message:
         "building the site"
     shell:
@@ -176,9 +203,11 @@ rule book:
 # it, all cores would compile the same ones; so the modules' doctests do, on all cores, beforehand.
 rule kernels:
     input:
-        NUMERICS,
+        ancient(NUMERICS),
     output:
         touch(f"{RUN}/kernels/{{module}}"),
+    params:
+        made_by=content(*NUMERICS),
     message:
         "compiling nomalib.{wildcards.module}"
     shell:
@@ -194,17 +223,24 @@ PAPERMILL = """
 MOVE = """
     mv {output.notebook:q}.$$.ipynb {output.notebook:q}"""
 
+# What XLA compiles in one run serves the others of the same shapes: half the time of a short one.
+# Machine code, so for this machine; and for this call, as it is not written all or nothing.
+XLA_CACHE = f"""
+    export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+    export JAX_COMPILATION_CACHE_DIR="$PWD/{RUN}/xla/$(uname -n)\""""
+
 
 rule chapter:
     input:
-        KERNELS,
-        SOURCES,
+        ancient(KERNELS),
+        ancient(SOURCES),
         lambda wildcards: sum(RECORDS.values(), []) if wildcards.name in READERS else [],
-        notebook="book/{name}.ipynb",
+        notebook=ancient("book/{name}.ipynb"),
     output:
         notebook=f"{RUN}/book/{{name}}.ipynb",
     params:
         lambda wildcards: in_yaml(PARAMETERS[wildcards.name]),
+        made_by=lambda wildcards: content(*SOURCES, f"book/{wildcards.name}.ipynb"),
     message:
         "chapter {wildcards.name} {params[0]}"
     retries: 1  # kernels that start at once can race for a port
@@ -214,20 +250,21 @@ rule chapter:
 
 rule experiment:
     input:
-        KERNELS,
-        NUMERICS,
-        notebook=lambda wildcards: NOTEBOOKS[wildcards.name],
+        ancient(KERNELS),
+        ancient(NUMERICS),
+        notebook=ancient(lambda wildcards: NOTEBOOKS[wildcards.name]),
     output:
         record=f"{RUN}/records/{{name}}/{{key}}.json",
         notebook=f"{RUN}/experiments/{{name}}/{{key}}.ipynb",
     params:
         lambda wildcards: in_yaml(RUNS[wildcards.name][wildcards.key]),
+        made_by=lambda wildcards: content(*NUMERICS, NOTEBOOKS[wildcards.name]),
     message:
         "experiment {wildcards.name} {params[0]}"
     priority: 1  # readers wait for them
     retries: 1
     shell:
-        PAPERMILL + " -p record {output.record:q}" + MOVE
+        XLA_CACHE + PAPERMILL + " -p record {output.record:q}" + MOVE
 
 
 rule table:
@@ -238,11 +275,7 @@ rule table:
     message:
         "table {output}"
     run:
-        rows = records.table(input)
-        with open(output[0], "w", newline="") as file:
-            writer = csv.DictWriter(file, dict.fromkeys(itertools.chain(*rows)))
-            writer.writeheader()
-            writer.writerows(rows)
+        Path(output[0]).write_text(records.csv_text(records.table(input)), encoding="utf-8")
 
 
 rule plot:

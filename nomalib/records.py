@@ -7,7 +7,9 @@ that ends in `_s` is a time [s]. Two runs of the same parameters, sources and ve
 their times and in nothing else. NaN, which JSON lacks, is stored as null.
 """
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -102,6 +104,24 @@ def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
         source = sorted(Path(source).rglob("[!.]*.json"))
     rows = [read(path) for path in source]
     return [row["parameters"] | row["metrics"] for row in rows]
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows of a `table` as CSV, with a column for whatever any of them has; lists stay one cell.
+
+    >>> print(csv_text([{"n_users": 10, "sum_rate": 31.4}, {"n_users": 20, "time_s": [1, 2]}]))
+    n_users,sum_rate,time_s
+    10,31.4,
+    20,,"[1, 2]"
+    <BLANKLINE>
+    """
+    rows = list(rows)
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def environment() -> dict[str, Any]:

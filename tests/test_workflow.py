@@ -1,27 +1,27 @@
 """The workflow in a small project of its own: the Snakefile as it is, with tiny notebooks."""
 
 import json
-import os
 import random
 import resource
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
-import yaml
+import small_project
+from small_project import CHAPTER, planned, snakemake, start, write_profile
 
 from nomalib import records
 
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 GRID = {"n_users": [1, 2], "noise": [0.5, 1.0e-3]}
-
+PARAMETERS = """
+n_users = 3  # M
+noise = 0.1
+seed = 0
+fading = "normal"
+check = False
+record = ""
+"""
 EXPERIMENT = """
 import time
 import numpy as np
@@ -32,83 +32,23 @@ rate = np.random.default_rng(seed).random() / noise
 records.write(record, given, {"sum_rate": rate, "time_s": time.process_time()})
 time.sleep(0.2)
 """
-CHAPTER = """
-from nomalib import records as records_module
-
-len(records_module.table(records))
-"""
-
-
-def notebook(path, parameters, code):
-    cells = [
-        nbformat.v4.new_markdown_cell("# A page"),
-        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(code.strip()),
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nb = nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb, path)
 
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("Snakefile", "requirements.txt", "_config.yml"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "profiles/default", tmp_path / "profiles/default")
-    shutil.copytree(ROOT / "nomalib", tmp_path / "nomalib", ignore=shutil.ignore_patterns("__*__"))
-    shutil.copy(ROOT / "nomalib/__init__.py", tmp_path / "nomalib")
-    parameters = (
-        'n_users = 3  # M\nnoise = 0.1\nseed = 0\nfading = "normal"\ncheck = False\nrecord = ""'
-    )
-    notebook(tmp_path / "book/experiments/tiny.ipynb", parameters, EXPERIMENT)
-    notebook(tmp_path / "book/chapter.ipynb", 'records = ""', CHAPTER)
-    (tmp_path / "book/index.md").write_text("# Book\n")
-    (tmp_path / "book/references.bib").write_text("")
-    (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
-    )
+    small_project.make(tmp_path, PARAMETERS, EXPERIMENT)
     write_profile(tmp_path, GRID)
-    # the kernels count as compiled: these notebooks need none
-    for module in ("interior_point", "matching", "optimum", "learning"):
-        kernel = tmp_path / "_runs/quick/kernels" / module
-        kernel.parent.mkdir(parents=True, exist_ok=True)
-        kernel.touch()
-        (tmp_path / "_runs/sweeps/my_grid/kernels").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "_runs/sweeps/my_grid/kernels" / module).touch()
     return tmp_path
 
 
-def write_profile(project, grid):
-    (project / "profiles/quick.yml").write_text(yaml.safe_dump({"experiments": {"tiny": [grid]}}))
-
-
-def start(project, *arguments):
-    return subprocess.Popen(
-        [BIN / "snakemake", *arguments],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def snakemake(project, *arguments):
-    running = start(project, *arguments)
-    said, _ = running.communicate(timeout=120)
-    return running.returncode, said
+def edit(path):
+    path.write_text(path.read_text() + "# edited\n")
 
 
 def sweep(project, grid, *arguments):
     (project / "my_grid.yml").write_text(grid)
     configured = ("--config", "notebook=book/experiments/tiny.ipynb", "grid=my_grid.yml")
     return snakemake(project, "sweep", *configured, *arguments)
-
-
-CHAPTER_RUN = "_runs/quick/book/chapter.ipynb"
 
 
 def table_without_times(project):
@@ -125,18 +65,10 @@ def expected(n_users, noise, seed=0):
     return given | {"sum_rate": rate}
 
 
-def planned(project):
-    """Rules of a dry run with their counts."""
-    returncode, said = snakemake(project, CHAPTER_RUN, "--dry-run", "--quiet", "rules")
-    assert returncode == 0, said
-    lines = [line.split() for line in said.splitlines()]
-    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
-
-
 def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project):
     pick = random.Random(0)
     for _ in range(3):
-        running = start(project, CHAPTER_RUN)
+        running = start(project, "snakemake", CHAPTER)
         done = len(list(project.glob("_runs/quick/records/tiny/*.json")))
         while running.poll() is None:  # until a job more is done, and then at a random moment
             if len(list(project.glob("_runs/quick/records/tiny/*.json"))) > done:
@@ -145,13 +77,13 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
                 break
             time.sleep(0.02)
         running.communicate()
-    returncode, said = snakemake(project, CHAPTER_RUN)
+    returncode, said = snakemake(project, CHAPTER)
     assert returncode == 0, said
     rows = [expected(n_users, noise) for n_users in (1, 2) for noise in (0.5, 0.001)]
 
     def is_whole():
         found = table_without_times(project)
-        chapter = json.loads((project / CHAPTER_RUN).read_text())
+        chapter = json.loads((project / CHAPTER).read_text())
         printed = chapter["cells"][-1]["outputs"][0]["data"]["text/plain"]
         return sorted(map(str, found)) == sorted(map(str, rows)) and printed == ["4"]
 
@@ -163,9 +95,9 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     second.write_text(second.read_text().replace('"n_users": ', '"n_users": 1'))
     alien = first.with_name("0123456789ab.json")
     records.write(alien, {}, {})
-    chapter = project / CHAPTER_RUN
+    chapter = project / CHAPTER
     chapter.write_bytes(chapter.read_bytes()[:-20])
-    returncode, said = snakemake(project, CHAPTER_RUN)
+    returncode, said = snakemake(project, CHAPTER)
     assert returncode == 0, said
     for path in (first, second, alien, chapter):
         assert f"Removing {path.relative_to(project)}" in said
@@ -177,10 +109,12 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     write_profile(project, GRID | {"noise": [0.5, 0.001, 2.0]})
     assert planned(project) == {"chapter": 1, "experiment": 2, "total": 3}
     write_profile(project, GRID)
-    (project / "nomalib/plots.py").touch()
+    (project / "nomalib/rates.py").touch()  # a date alone makes nothing stale
+    assert planned(project) == {}
+    edit(project / "nomalib/plots.py")
     assert planned(project) == {"chapter": 1, "total": 1}
-    (project / "nomalib/rates.py").touch()
-    assert planned(project) == {"kernels": 4, "experiment": 4, "chapter": 1, "total": 9}
+    edit(project / "nomalib/rates.py")
+    assert planned(project) == {"experiment": 4, "chapter": 1, "total": 5}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""A small project with the workflow as it is: the Snakefile, tiny notebooks, a profile."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+CHAPTER = "_runs/quick/book/chapter.ipynb"
+
+_READER = """
+from nomalib import records as records_module
+
+len(records_module.table(records))
+"""
+
+
+def make(folder, parameters, code):
+    """A project in a folder, with one experiment, `tiny`, and a chapter that reads its records."""
+    for name in ("Snakefile", "requirements.txt", "_config.yml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
+    shutil.copytree(ROOT / "nomalib", folder / "nomalib", ignore=shutil.ignore_patterns("__*__"))
+    shutil.copy(ROOT / "nomalib/__init__.py", folder / "nomalib")
+    _notebook(folder / "book/experiments/tiny.ipynb", parameters, code)
+    _notebook(folder / "book/chapter.ipynb", 'records = ""', _READER)
+    (folder / "book/index.md").write_text("# Book\n")
+    (folder / "book/references.bib").write_text("")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
+    )
+    for run in ("_runs/quick", "_runs/sweeps/my_grid"):
+        skip_kernels(folder / run)
+    return folder
+
+
+def skip_kernels(run):
+    """The kernels count as compiled: these notebooks need none."""
+    for module in ("interior_point", "matching", "optimum", "learning"):
+        kernel = run / "kernels" / module
+        kernel.parent.mkdir(parents=True, exist_ok=True)
+        kernel.touch()
+
+
+def _notebook(path, parameters, code):
+    cells = [
+        nbformat.v4.new_markdown_cell("# A page"),
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code.strip()),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nb = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, path)
+
+
+def write_profile(project, grid):
+    (project / "profiles/quick.yml").write_text(yaml.safe_dump({"experiments": {"tiny": [grid]}}))
+
+
+def start(project, *command):
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def snakemake(project, *arguments):
+    """Exit code, and what it said."""
+    running = start(project, "snakemake", *arguments)
+    said, _ = running.communicate(timeout=120)
+    return running.returncode, said
+
+
+def planned(project):
+    """Rules of a dry run with their counts."""
+    returncode, said = snakemake(project, CHAPTER, "--dry-run", "--quiet", "rules")
+    assert returncode == 0, said
+    lines = [line.split() for line in said.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}

@@ -1,0 +1,173 @@
+"""The notebooks as they are committed: what every chapter and experiment must hold to."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+EXPERIMENTS = sorted((ROOT / "book/experiments").glob("*.ipynb"))
+PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
+# roots of absolute paths, in pieces so that this file holds none
+ELSEWHERE = re.compile(r"(?<![\w.:/])/" + r"(work|root|home|tmp|mnt|Users|private)/")
+# calls of pyplot that start a figure, and with it an image on the page
+FIGURES = {"plt.figure", "plt.subplots", "plt.subplot_mosaic", "plt.subplot"}
+# cells of more than 15 lines that are still to be cut
+TO_BE_CUT = {
+    "beyond_imitation.ipynb": {"589772c5", "8fd99ed5", "173b57cc", "488a62ac", "59614e0c"},
+    "convexity.ipynb": {"c14"},
+    "deployment.ipynb": {"3a33dd26", "d8c280a2", "ae1d86e7"},
+    "exact_optimum.ipynb": {"c10", "c16"},
+    "experiments/deployment.ipynb": {"ae1d86e7"},
+    "experiments/size_free.ipynb": {"9a1e8ef7"},
+    "experiments/training.ipynb": {"7a7955af", "7c056d69"},
+    "imitation.ipynb": {"3865b6ac", "60e8f3b4"},
+    "interior_point.ipynb": {"ipm-02", "ipm-06", "ipm-08", "ipm-25"},
+    "system_model.ipynb": {"c04", "c10", "c18"},
+    "user_scheduling.ipynb": {
+        "match-06",
+        "match-12",
+        "match-21",
+        "match-23",
+        "match-24",
+        "match-29",
+    },
+}
+
+every_notebook = pytest.mark.parametrize("path", CHAPTERS + EXPERIMENTS, ids=lambda path: path.stem)
+every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parsed(cell):
+    """Without the lines that are IPython's own."""
+    lines = cell.source.splitlines()
+    return ast.parse("\n".join("" if line.lstrip()[:1] in ("%", "!") else line for line in lines))
+
+
+def tagged(path, tag):
+    return [cell for cell in code_cells(path) if tag in cell.metadata.get("tags", [])]
+
+
+def calls(tree):
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@every_notebook
+def test_a_notebook_is_valid_and_holds_no_outputs(path):
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.language_info.name == "python"
+    ids = Counter(cell.id for cell in notebook.cells)
+    assert [name for name, count in ids.items() if count > 1] == []
+    for cell in code_cells(path):
+        assert cell.outputs == [] and cell.execution_count is None, cell.id
+
+
+@every_notebook
+def test_no_code_cell_has_more_than_fifteen_lines(path):
+    lengths = {cell.id: len(cell.source.splitlines()) for cell in code_cells(path)}
+    over = {name for name, lines in lengths.items() if lines > 15}
+    assert over <= TO_BE_CUT.get(str(path.relative_to(ROOT / "book")), set())
+
+
+@every_notebook
+def test_one_cell_holds_the_parameters_each_with_its_meaning(path):
+    (cell,) = tagged(path, "parameters")
+    lines = cell.source.splitlines()
+    for statement in parsed(cell).body:
+        assert isinstance(statement, ast.Assign), ast.unparse(statement)
+        ast.literal_eval(statement.value)  # what papermill can replace
+        said = any("#" in line for line in lines[statement.lineno - 1 : statement.end_lineno])
+        assert said or statement.targets[0].id == "seed", ast.unparse(statement)
+
+
+@every_chapter
+def test_a_chapter_ends_with_an_assertion_of_its_claim(path):
+    last = parsed(code_cells(path)[-1])
+    checks = [node for node in ast.walk(last) if isinstance(node, ast.Assert)]
+    assert checks or any("assert" in name for name in calls(last)), path.name
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_ends_with_its_record(path):
+    (cell,) = tagged(path, "parameters")
+    record = next(s for s in parsed(cell).body if s.targets[0].id == "record")
+    assert ast.literal_eval(record.value) == ""
+    assert "records.write" in calls(parsed(code_cells(path)[-1])) | calls(
+        parsed(code_cells(path)[-2])
+    )
+
+
+@every_chapter
+def test_every_figure_says_in_words_what_it_shows(path):
+    drawers = set(FIGURES)  # and the chapter's own functions that start one
+    for cell in code_cells(path):
+        functions = [node for node in parsed(cell).body if isinstance(node, ast.FunctionDef)]
+        drawers |= {f.name for f in functions if calls(f) & drawers}
+        top = [node for node in parsed(cell).body if not isinstance(node, ast.FunctionDef)]
+        draws = any(calls(node) & drawers for node in top)
+        about = cell.metadata.get("mystnb", {})
+        if draws or "figure" in about or "image" in about:
+            assert len(about["image"]["alt"]) > 40, cell.id
+            assert about["figure"]["caption"].strip(), cell.id
+            assert about["figure"]["name"].startswith("fig-"), cell.id
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_picture_of_the_prose_has_alt_text(path):
+    prose = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=nbformat.NO_CONVERT).cells
+        prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert re.findall(r"!\[\s*\]\(", prose) == []
+    for block in re.findall(r"```+\{(?:figure|image)\}.*?```", prose, flags=re.DOTALL):
+        assert re.search(r"^:alt: \S", block, flags=re.MULTILINE), block
+    for tag in re.findall(r"<img[^>]*>", prose):
+        assert re.search(r"alt=\"[^\"]+\"", tag), tag
+
+
+def test_every_page_is_in_the_contents_and_every_entry_is_a_page():
+    listed = [Path(page).name for page in parse_toc_yaml(ROOT / "_toc.yml")]
+    assert sorted(listed) == sorted(path.stem for path in PAGES)
+
+
+def test_names_are_unique_in_the_whole_book():
+    figures, glued = Counter(), Counter()
+    for path in CHAPTERS:
+        for cell in code_cells(path):
+            figures[cell.metadata.get("mystnb", {}).get("figure", {}).get("name")] += 1
+            glued.update(set(re.findall(r"glue\(\s*\"(\w+)\"", cell.source)))
+    del figures[None]
+    assert [name for name, count in (figures + glued).items() if count > 1] == []
+    assert len(figures) > 10 and len(glued) > 10
+
+
+def committed():
+    parts = ("book", "nomalib", "tests", "benchmarks", "profiles", ".ci", ".github")
+    files = [path for part in parts for path in (ROOT / part).rglob("*")]
+    files += [path for path in ROOT.iterdir() if path.name != ".git"]
+    written = (".py", ".ipynb", ".md", ".yml", ".toml", ".txt", ".bib", ".html", ".css", ".js", "")
+    return [path for path in files if path.is_file() and path.suffix in written]
+
+
+def test_no_file_names_a_path_of_one_machine():
+    found = {
+        str(path.relative_to(ROOT)): ELSEWHERE.findall(path.read_text(encoding="utf-8"))
+        for path in committed()
+        if "/." not in str(path.relative_to(ROOT)) and "__pycache__" not in str(path)
+    }
+    assert {path: roots for path, roots in found.items() if roots} == {}
+    assert len(found) > 60
+    assert ELSEWHERE.search("open('/" + "home/me/data')")

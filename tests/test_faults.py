@@ -1,0 +1,165 @@
+"""Faults under a running workflow: each is said, no finished run is lost, the next call completes.
+
+Here: a kernel and a papermill that are killed, a full disk, a read-only folder, a clock set back,
+two calls at once. In `test_workflow`: the scheduler killed, records and notebooks cut short.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import small_project
+from small_project import CHAPTER, planned, snakemake, start, write_profile
+
+from nomalib import records
+
+PARAMETERS = """
+n_users = 3  # M
+fault = "none"
+record = ""
+"""
+EXPERIMENT = """
+import os, signal, time
+from pathlib import Path
+from nomalib import records
+
+if fault != "none":
+    strikes = Path(f"{fault}.strikes")
+    with strikes.open("a") as file:
+        file.write("x")
+    if len(strikes.read_text()) <= 2:
+        os.kill({"kernel": os.getpid(), "papermill": os.getppid()}[fault], signal.SIGKILL)
+        time.sleep(60)
+records.write(record, dict(n_users=n_users, fault=fault), {"sum_rate": 2.0 * n_users})
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    return small_project.make(tmp_path, PARAMETERS, EXPERIMENT)
+
+
+def made(project):
+    """Records that are there, all of them whole: file, and when it was written."""
+    found = {}
+    for path in sorted(project.glob("_runs/quick/records/tiny/*.json")):
+        row = records.table([path])[0]
+        assert row["sum_rate"] == 2.0 * row["n_users"]
+        found[path.name] = path.stat().st_mtime_ns
+    return found
+
+
+def test_a_killed_kernel_and_a_killed_papermill(project):
+    write_profile(project, {"fault": ["none", "kernel", "papermill"]})
+    returncode, said = snakemake(project, CHAPTER, "--keep-going")
+    assert returncode != 0
+    assert "Kernel died" in said and "Killed" in said, said
+    before = made(project)
+    assert len(before) == 1 and not (project / CHAPTER).exists()
+    returncode, said = snakemake(project, CHAPTER)
+    assert returncode == 0, said
+    after = made(project)
+    assert len(after) == 3 and before.items() <= after.items()
+    assert planned(project) == {}
+
+
+def test_two_calls_at_once(project):
+    write_profile(project, {"n_users": [1, 2]})
+    first = start(project, "snakemake", CHAPTER)
+    while not (project / "_runs/lock").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    returncode, said = snakemake(project, CHAPTER)
+    assert returncode != 0
+    assert "another call is at work in _runs/quick" in said and "Traceback" not in said, said
+    assert first.poll() is None  # it was still at work
+    said, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, said
+    assert len(made(project)) == 2 and planned(project) == {}
+
+
+def test_two_calls_at_once_set_up_one_environment(tmp_path):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(small_project.ROOT / name, tmp_path)
+    # a Python that makes an environment whose pip only notes that it was called
+    pip = "#!/bin/sh\\nsleep 0.3; echo $* >> calls"
+    (tmp_path / "python").write_text(
+        f"""#!/bin/sh
+        test "$1" = -m || exec {sys.executable} "$@"
+        mkdir -p .venv/bin; printf '{pip}' > .venv/bin/pip; chmod +x .venv/bin/pip
+        """
+    )
+    (tmp_path / "python").chmod(0o755)
+    both = [start(tmp_path, "make", ".venv/ready", "PYTHON=./python") for _ in range(2)]
+    said = [running.communicate(timeout=60)[0] for running in both]
+    assert [running.returncode for running in both] == [0, 0], said
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len(calls) == 2 and "--requirement" in calls[0] and "--editable" in calls[1]
+
+
+def test_a_clock_set_back(project):
+    write_profile(project, {"n_users": [1, 2]})
+    returncode, said = snakemake(project, CHAPTER)
+    assert returncode == 0, said
+    tomorrow = time.time() + 86400
+    for path in project.rglob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    returncode, said = snakemake(project, CHAPTER)
+    assert returncode == 0
+    assert f"{CHAPTER} is dated in the future" in said
+    assert "Nothing to be done" in said
+    assert all(written < time.time_ns() for written in made(project).values())
+    # an edit that is dated before the results it makes stale
+    source = project / "nomalib/rates.py"
+    source.write_text(source.read_text() + "# edited\n")
+    os.utime(source, (0, 0))
+    assert planned(project) == {"experiment": 2, "chapter": 1, "total": 3}
+
+
+namespaces = (
+    shutil.which("unshare")
+    and not subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+        capture_output=True,
+    ).returncode
+)
+
+
+@pytest.mark.skipif(not namespaces, reason="needs a mount of its own: Linux with user namespaces")
+def test_a_full_disk_and_a_read_only_folder(project):
+    write_profile(project, {"n_users": [1, 2, 3]})
+    script = project / "steps.sh"
+    script.write_text(
+        f"""
+        keep() {{ mkdir -p kept/$1; cp -a _runs/. kept/$1/; echo "$1 ended with $2"; }}
+        cp -a _runs empty
+        mount -t tmpfs -o size=16k tmpfs _runs || exit
+        cp -a empty/. _runs
+        snakemake {CHAPTER} --cores 1; keep full $?
+        mount -o remount,ro _runs
+        snakemake {CHAPTER} --cores 1; keep readonly $?
+        mount -o remount,rw,size=10m _runs
+        snakemake {CHAPTER}; keep roomy $?
+        """
+    )
+    running = start(project, "unshare", "--map-root-user", "--mount", "bash", str(script))
+    said, _ = running.communicate(timeout=120)
+    assert "roomy ended with 0" in said, said
+    full, readonly = said.split("full ended with 1")
+    readonly, roomy = readonly.split("readonly ended with 1")
+    assert "No space left on device" in full
+    assert "Read-only file system: '_runs" in readonly and "Error" in readonly
+
+    def names(step):
+        found = {}
+        for path in (project / "kept" / step).glob("quick/records/tiny/*.json"):
+            records.read(path)
+            found[path.name] = path.stat().st_mtime_ns
+        return found
+
+    assert 0 < len(names("full")) < 3
+    assert names("full") == names("readonly")
+    assert names("full").items() <= names("roomy").items() and len(names("roomy")) == 3
