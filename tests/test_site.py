@@ -49,7 +49,9 @@ def soup(page):
 @pytest.fixture(scope="session")
 def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert path, f"no browser: one of {BROWSERS} must be installed"
+    if path is None:
+        no_browser = pytest.fail if "CI" in os.environ else pytest.skip
+        no_browser(f"THE SITE IS NOT TESTED: it takes one of {', '.join(BROWSERS)}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -141,11 +143,14 @@ def test_there_is_a_site():
 
 def test_the_site_is_small_and_its_first_page_fast(browser):
     assert sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file()) < 25e6
-    with Visit(browser, SITE.joinpath("book/index.html").as_uri()) as visit:
-        paint = visit.page.wait_for_function(
-            "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        ).json_value()
-    assert paint < 1000
+    paints = []
+    for _ in range(3):  # the best, for what else the machine does is not the page's
+        with Visit(browser, SITE.joinpath("book/index.html").as_uri()) as visit:
+            paint = visit.page.wait_for_function(
+                "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+            )
+            paints.append(paint.json_value())
+    assert min(paints) < 1000
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -26,6 +26,8 @@ UNWANTED = re.compile(
     r'|<script[^>]*src="[^"]*sphinx-thebe[^"]*"[^>]*></script>\n?'
 )
 
+SCROLLS = '<div class="pst-scrollable-table-container">'
+
 
 def mend_pages(app, exception):
     if exception is None and app.builder.format == "html":
@@ -33,6 +35,8 @@ def mend_pages(app, exception):
             text = UNWANTED.sub("", page.read_text(encoding="utf-8"))
             # docutils puts entries into a list that are no items of a list to a screen reader
             text = text.replace('role="doc-biblioentry"', 'role="listitem"')
+            # what scrolls must be reached by the keyboard
+            text = text.replace(SCROLLS, f'{SCROLLS[:-1]} tabindex="0">')
             page.write_text(text, encoding="utf-8")
 
 
