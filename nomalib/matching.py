@@ -229,6 +229,7 @@ def _match(
     problem = swaps.Problem(
         snr,
         t,
+        float(np.log1p(t)),
         float(np.expm1(net.min_rate * (1.0 - rates.QOS_TOLERANCE) * np.log(2.0))),
         residual,
         receiver,
@@ -242,7 +243,10 @@ def _match(
     while True:
         assignment = np.array(np.broadcast_to(start, gains.shape))
         share = np.zeros(gains.shape) if power is None else power / net.budget
-        n_swaps, trace = swaps.match_all(gains, assignment, share, problem, room)
+        n_swaps, trace = np.zeros(len(gains), np.int64), np.full((len(gains), room), np.nan)
+        polytope.over_draws(
+            swaps.match_draws, len(gains), gains, assignment, share, problem, n_swaps, trace
+        )
         longest = int(n_swaps.max(initial=0))
         if longest < room:
             trace = np.where(trace < 0.0, np.nan, trace) / np.log(2.0)

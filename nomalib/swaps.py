@@ -1,23 +1,31 @@
 """The compiled loop of `nomalib.matching`: exchanges in one draw until none is worth it.
 
 With its strongest user above R_min and everybody else at R_min, a subchannel has a closed form.
-Powers x_j are in budgets, γ_j = P_c g_j²/σ₀², users stand in SIC order, and z_j = x_j γ_j, m_j = 1
-("interferer") or z_j = x_j, m_j = 1/γ_j ("receiver"). A user at R_min has
+Powers x_j are in budgets, γ_j = P_c g_j²/σ₀², users stand in SIC order, and z_j = x_j/c_j in units
+in which all of a subchannel hear z alike: noise m_j = 1, cost c_j = 1/γ_j ("interferer") or
+m_j = 1/γ_j, c_j = 1 ("receiver"). With t = 2^R_min − 1 a user at R_min has
 
-    z_j = t (m_j + Σ_{k<j} z_k + Σ_{k>j} ε_k z_k),      t = 2^R_min − 1.
+    z_j = t (m_j + Σ_{k<j} z_k + Σ_{k>j} ε_k z_k).
 
 The difference of two neighbouring lines is a recursion without a sum,
 
     (1 + t ε_{j+1}) z_{j+1} = (1 + t) z_j + t (m_{j+1} − m_j),                           (chain)
 
-so the powers of a subchannel are affine in that of one user, and one line of the system fixes this
-one: line 1 for the minimal powers, line 2 for those around a strongest user with any z_1.
+so z_j = b_j + s_j z_1. Let κ = Σ_{k>1} ε_k s_k. Line 1 gives the floor F = m_1 + Σ ε_k z_k that
+user 1 hears at the minimal powers, and with it n = Σ_j c_j z_j:
+
+    F = (m_1 + Σ_{k>1} ε_k b_k)/(1 − t κ),   z_1 = t F.
+
+A rise of z_1 by δ makes the others follow by s_k t δ/(1 + t − t κ), by line 2 and (chain) without
+m. Counting δ by the power w it takes in all gives the strength and the coupling of user 1:
+
+    α = (1 − t κ)/(P F),   q = t κ/(P F),   P = c_1 (1 + t − t κ) + t Σ_{k>1} c_k s_k.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from nomalib import water_filling
@@ -25,7 +33,6 @@ from nomalib import water_filling
 # What the exchanges raise: a rule of `nomalib.matching`, or "need": less power needed for R_min.
 OBJECTIVES = ("rate", "qos", "feasible", "optimum", "need")
 _RATE, _QOS, _FEASIBLE, _OPTIMUM, _NEED = range(len(OBJECTIVES))
-# The functions of the innermost loop are inlined: handing `_Draw` over costs as much as their work.
 
 # A sum rate that rises by less than this, relatively, has not risen.
 RISE = 1e-9
@@ -39,6 +46,7 @@ class Problem(NamedTuple):
     Attributes:
         snr: P_c/σ₀².
         t: 2^R_min − 1, the SINR at R_min.
+        floor: R_min [nats].
         least_sinr: the SINR below which R_min counts as missed.
         residual: ε, (N, M).
         receiver: whether an interfering signal weighs the receiver's gain.
@@ -50,6 +58,7 @@ class Problem(NamedTuple):
 
     snr: float
     t: float
+    floor: float
     least_sinr: float
     residual: NDArray[np.float64]
     receiver: bool
@@ -63,20 +72,22 @@ class _Draw(NamedTuple):
     """The state of one draw. Subchannel N is the bench, whose terms stay 0.
 
     Attributes:
-        gains: |g|, (N, M).
+        pairs: (|g|, m, c, ε) of each user on each subchannel, (N, M, 4).
         assigned: (N, M).
         users: user of each place, −1 where free; (N, K).
         power: power of each place in budgets, (N, K).
         held: subchannels of each user, (M,).
-        terms: what decides the worth of each subchannel, see `_write_terms`; (N + 1, 4).
-        memo: terms with user j (last: nobody) in place (i, s), NaN until needed; (N, K, M + 1, 4).
+        terms: what decides the worth of each subchannel, see `_write_terms`, and its score;
+            (N + 1, 5).
+        memo: terms and score with user j (last: nobody) in place (i, s); (N + 1, K, M + 1, 5). NaN
+            until needed, and again when an exchange changes them: the terms with their subchannel,
+            all scores with the price.
         worth: what the exchanges raise [nats], and the price λ of power at it; (2,).
-        dual: φ_i at this price, (N,).
         scratch: α, q and shares of the last water level, (3, N).
         order: users of a subchannel in SIC order, (K,).
     """
 
-    gains: NDArray[np.float64]
+    pairs: NDArray[np.float64]
     assigned: NDArray[np.bool_]
     users: NDArray[np.int64]
     power: NDArray[np.float64]
@@ -84,21 +95,21 @@ class _Draw(NamedTuple):
     terms: NDArray[np.float64]
     memo: NDArray[np.float64]
     worth: NDArray[np.float64]
-    dual: NDArray[np.float64]
     scratch: NDArray[np.float64]
     order: NDArray[np.int64]
 
 
-@njit(cache=True)
-def _sorted_users(gain, users, order):
+@njit(cache=True, error_model="numpy")
+def _sorted_users(pairs, users, order):
     """Users of a subchannel in SIC order, ties by index, into `order`; returns how many."""
     count = 0
-    for user in users:
+    for s in range(users.shape[0]):
+        user = users[s]
         if user >= 0:
-            at = count
+            at, gain = count, pairs[user, 0]
             while at > 0 and (
-                gain[order[at - 1]] < gain[user]
-                or (gain[order[at - 1]] == gain[user] and order[at - 1] > user)
+                pairs[order[at - 1], 0] < gain
+                or (pairs[order[at - 1], 0] == gain and order[at - 1] > user)
             ):
                 order[at] = order[at - 1]
                 at -= 1
@@ -107,117 +118,80 @@ def _sorted_users(gain, users, order):
     return count
 
 
-@njit(cache=True)
-def _chain(gain, order, first, count, residual, snr, t, receiver, noise):
-    """Σ ε_k z_k and Σ x_k over the users after `first`, as (constant, per z_first) pairs.
-
-    `noise` scales m: with 0 these are the changes with z_first of what stands above R_min.
-    """
-    base, slope = 0.0, 1.0
-    kept, kept_slope, spent, spent_slope = 0.0, 0.0, 0.0, 0.0
-    for at in range(first + 1, count):
-        k = order[at]
-        own, before = snr * gain[k] ** 2, snr * gain[order[at - 1]] ** 2
-        scale = 1.0 + t * residual[k]
-        base = (1.0 + t) * base / scale
-        if receiver:
-            base += noise * t * (1.0 / own - 1.0 / before) / scale
-        slope *= (1.0 + t) / scale
-        cost = 1.0 if receiver else 1.0 / own
-        kept += residual[k] * base
-        kept_slope += residual[k] * slope
-        spent += cost * base
-        spent_slope += cost * slope
-    return kept, kept_slope, spent, spent_slope
-
-
-@njit(cache=True)
-def strongest_terms(gain, users, residual, snr, t, receiver, order):
+@njit(cache=True, error_model="numpy")
+def strongest_terms(pairs, users, t, order):
     """(n, α, q) of one subchannel: minimal power, strength and coupling of its strongest user.
 
-    In budgets; n is `HOPELESS` where no power meets R_min.
+    In budgets; n is `HOPELESS` where no power meets R_min. `pairs` (M, 4) holds (|g|, m, c, ε).
     """
-    count = _sorted_users(gain, users, order)
+    count = _sorted_users(pairs, users, order)
     if count == 0:
         return 0.0, 0.0, 0.0
-    own = snr * gain[order[0]] ** 2
+    noise, cost = pairs[order[0], 1], pairs[order[0], 2]
     if t == 0.0:
-        return 0.0, own, 0.0
-    if not snr * gain[order[count - 1]] ** 2 > 1.0 / HOPELESS**2:
-        return HOPELESS, 0.0, 0.0
-    noise, cost = (1.0 / own, 1.0) if receiver else (1.0, 1.0 / own)
-    kept, kept_slope, spent, spent_slope = _chain(
-        gain, order, 0, count, residual, snr, t, receiver, 1.0
-    )
+        return 0.0, 1.0 / (noise * cost), 0.0
+    base, slope, before = 0.0, 1.0, noise
+    kept, kept_slope, spent, spent_slope = 0.0, 0.0, 0.0, 0.0
+    for at in range(1, count):
+        k = order[at]
+        own_noise, own_cost, residual = pairs[k, 1], pairs[k, 2], pairs[k, 3]
+        scale = 1.0 / (1.0 + t * residual)
+        base = scale * ((1.0 + t) * base + t * (own_noise - before))
+        slope *= scale * (1.0 + t)
+        kept += residual * base
+        kept_slope += residual * slope
+        spent += own_cost * base
+        spent_slope += own_cost * slope
+        before = own_noise
     room = 1.0 - t * kept_slope
     if not room > 0.0:
         return HOPELESS, 0.0, 0.0
-    z = t * (noise + kept) / room
-    need = cost * z + spent + spent_slope * z
+    floor = (noise + kept) / room
+    need = (cost + spent_slope) * t * floor + spent
     if not need < HOPELESS:
         return HOPELESS, 0.0, 0.0
-    floor = noise + kept + kept_slope * z
-    # a unit more of z_1 raises z_2 by `follow`, and the other weaker users along the chain
-    lost, price = 0.0, cost
-    if count > 1:
-        second = order[1]
-        _, below_kept, _, below_spent = _chain(
-            gain, order, 1, count, residual, snr, t, receiver, 0.0
-        )
-        follow = t / (1.0 - t * below_kept)
-        second_cost = 1.0 if receiver else 1.0 / (snr * gain[second] ** 2)
-        lost = follow * (residual[second] + below_kept)
-        price += follow * (second_cost + below_spent)
-    return need, (1.0 - t * lost) / (price * (1.0 + t) * floor), lost / (price * floor)
+    scale = 1.0 / (floor * (cost * (t + room) + t * spent_slope))
+    return need, room * scale, t * kept_slope * scale
 
 
-@njit(cache=True)
-def _rate_terms(gain, users, power, problem, residual):
+@njit(cache=True, error_model="numpy")
+def _rate_terms(pairs, users, power, least_sinr):
     """Sum rate [nats] of one subchannel at given powers, and how many users miss R_min."""
     product, short = 1.0, 0
     for a in range(users.shape[0]):
         j = users[a]
         if j < 0:
             continue
-        own = problem.snr * gain[j] ** 2
-        floor = 1.0
+        gain, floor, cost = pairs[j, 0], pairs[j, 1], pairs[j, 2]
         for b in range(users.shape[0]):
             k = users[b]
             if k >= 0 and k != j:
-                signal = (own if problem.receiver else problem.snr * gain[k] ** 2) * power[b]
-                stronger = gain[k] > gain[j] or (gain[k] == gain[j] and k < j)
-                floor += signal if stronger else residual[k] * signal
-        sinr = own * power[a] / floor
-        short += sinr < problem.least_sinr
+                stronger = pairs[k, 0] > gain or (pairs[k, 0] == gain and k < j)
+                floor += (1.0 if stronger else pairs[k, 3]) * power[b] / pairs[k, 2]
+        sinr = power[a] / cost / floor
+        short += sinr < least_sinr
         product *= 1.0 + sinr
     return np.log(product), short
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _write_terms(draw, problem, i, out):
     """(n, α, q, K_i R_min) of subchannel i for optimal powers; (n, rate, short, 0) for fixed ones.
 
     n is left at 0 where the rule does not ask for it.
     """
-    gain, users, residual = draw.gains[i], draw.users[i], problem.residual[i]
+    pairs, users = draw.pairs[i], draw.users[i]
     out[:] = 0.0
     if problem.objective >= _FEASIBLE:
-        out[0], out[1], out[2] = strongest_terms(
-            gain,
-            users,
-            residual,
-            problem.snr,
-            problem.t,
-            problem.receiver,
-            draw.order,
-        )
+        out[0], out[1], out[2] = strongest_terms(pairs, users, problem.t, draw.order)
     if problem.objective <= _FEASIBLE:
-        out[1], out[2] = _rate_terms(gain, users, draw.power[i], problem, residual)
+        out[1], out[2] = _rate_terms(pairs, users, draw.power[i], problem.least_sinr)
     else:
-        out[3] = (users >= 0).sum() * np.log1p(problem.t)
+        for user in users:
+            out[3] += problem.floor if user >= 0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _update_worth(draw, problem):
     """The worth of the present terms; minus the budgets that R_min needs where that is over one."""
     terms, n = draw.terms, draw.users.shape[0]
@@ -230,7 +204,7 @@ def _update_worth(draw, problem):
         draw.worth[0] = min(spare, 0.0) - 1.0
         return
     value = 0.0
-    strength, coupling, w = draw.scratch
+    strength, coupling, w = draw.scratch[0], draw.scratch[1], draw.scratch[2]
     for i in range(n):
         value += terms[i, 3]
         strength[i], coupling[i] = spare * terms[i, 1], spare * terms[i, 2]
@@ -242,69 +216,68 @@ def _update_worth(draw, problem):
     draw.worth[0] = value
 
 
-@njit(cache=True, inline="always")
-def _dual(price, need, strength, coupling, floor):
-    """φ_i(λ) of (dual) in `nomalib.matching`, in nats."""
-    w = water_filling.share_at(1.0 / price, strength, coupling)
-    return floor + np.log1p(strength * w / (1.0 + coupling * w)) - price * (w + need)
+@njit(cache=True, error_model="numpy")
+def _score(terms, objective, worth):
+    """What a subchannel of these terms adds to the worth, or to its bound (dual) at this price.
 
-
-@njit(cache=True)
-def _update_dual(draw):
-    """φ_i of the present terms at the present price."""
-    if draw.worth[1] > 0.0:
-        for i in range(draw.users.shape[0]):
-            terms = draw.terms[i]
-            draw.dual[i] = _dual(draw.worth[1], terms[0], terms[1], terms[2], terms[3])
-
-
-@njit(cache=True, inline="always")
-def _rise(draw, problem, i, s, j):
-    """At most this much subchannel i adds to the worth with user j in place s."""
-    if i == draw.users.shape[0]:
-        return 0.0
-    memo, terms = draw.memo, draw.terms
-    if np.isnan(memo[i, s, j, 0]):
-        old = draw.users[i, s]
-        draw.users[i, s] = j
-        _write_terms(draw, problem, i, memo[i, s, j])
-        draw.users[i, s] = old
-    if problem.objective <= _FEASIBLE:
-        return memo[i, s, j, 1] - terms[i, 1]
-    if draw.worth[0] < 0.0:
-        return terms[i, 0] - memo[i, s, j, 0]
-    if draw.worth[1] == 0.0:
+    inf, which compares with nothing, where no price is known.
+    """
+    if objective <= _FEASIBLE:
+        return terms[1]
+    if worth[0] < 0.0:
+        return -terms[0]
+    if worth[1] == 0.0:
         return np.inf
-    new = _dual(
-        draw.worth[1], memo[i, s, j, 0], memo[i, s, j, 1], memo[i, s, j, 2], memo[i, s, j, 3]
-    )
-    return new - draw.dual[i]
+    need, strength, coupling, floor = terms[0], terms[1], terms[2], terms[3]
+    w = water_filling.share_at(1.0 / worth[1], strength, coupling)
+    return floor + np.log1p(strength * w / (1.0 + coupling * w)) - worth[1] * (w + need)
 
 
-@njit(cache=True)
-def _keeps_rule(draw, problem, i1, i2, new1, new2):
-    """Whether the rule for swaps at fixed powers admits these terms of i1 and i2."""
-    old1, old2 = draw.terms[i1], draw.terms[i2]
+@njit(cache=True, error_model="numpy")
+def _update_scores(draw, problem):
+    """The scores of the present terms at the present price; those of the memo are forgotten."""
+    for i in range(draw.users.shape[0]):
+        draw.terms[i, 4] = _score(draw.terms[i], problem.objective, draw.worth)
+        draw.memo[i, :, :, 4] = np.nan
+
+
+@njit(cache=True, error_model="numpy")
+def _remember(draw, problem, i, s, j):
+    """Writes terms and score of subchannel i with user j in place s into the memo."""
+    memo = draw.memo[i, s, j]
+    if np.isnan(memo[0]):
+        user = draw.users[i, s]
+        draw.users[i, s] = j
+        _write_terms(draw, problem, i, memo)
+        draw.users[i, s] = user
+    memo[4] = _score(memo, problem.objective, draw.worth)
+
+
+@njit(cache=True, error_model="numpy")
+def _keeps_rule(draw, problem, i1, i2, old1, old2):
+    """Whether the rule for swaps at fixed powers admits the terms of i1 and i2 after these."""
+    new1, new2 = draw.terms[i1], draw.terms[i2]
     if problem.objective == _QOS:
         return new1[2] + new2[2] <= old1[2] + old2[2]
-    more = new1[0] + new2[0] - old1[0] - old2[0]
-    return more <= 0.0 or draw.terms[:, 0].sum() + more <= 1.0
+    if problem.objective == _FEASIBLE:
+        return new1[0] + new2[0] <= old1[0] + old2[0] or draw.terms[:, 0].sum() <= 1.0
+    return True
 
 
-@njit(cache=True, inline="always")
-def _admissible(draw, problem, i1, j1, i2, j2):
+@njit(cache=True, error_model="numpy")
+def _admissible(assigned, held, problem, i1, j1, i2, j2):
     """Whether j1 on i1 and j2 on i2 (−1: nobody; i2 = N: the bench) may exchange their places."""
-    if j1 == j2 or (j2 >= 0 and draw.assigned[i1, j2]):
+    if j1 == j2 or (j2 >= 0 and assigned[i1, j2]):
         return False
-    if i2 == draw.users.shape[0]:
-        if (j2 >= 0 and draw.held[j2] >= problem.most_held) or (j1 >= 0 and draw.held[j1] == 1):
+    if i2 == assigned.shape[0]:
+        if (j2 >= 0 and held[j2] >= problem.most_held) or (j1 >= 0 and held[j1] == 1):
             return False
-    elif j1 >= 0 and draw.assigned[i2, j1]:
+    elif j1 >= 0 and assigned[i2, j1]:
         return False
     return (j1 >= 0 and j2 >= 0) or (problem.moves and problem.objective > _FEASIBLE)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _put(draw, i, s, j):
     """User j, or nobody, takes place s of subchannel i."""
     old = draw.users[i, s]
@@ -318,51 +291,61 @@ def _put(draw, i, s, j):
     draw.memo[i, :, :, 0] = np.nan
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
+def _swap(a, b):
+    for k in range(a.shape[0]):
+        a[k], b[k] = b[k], a[k]
+
+
+@njit(cache=True, error_model="numpy")
 def _exchange(draw, problem, i1, s1, i2, s2, j2):
     """Exchanges the user of place (i1, s1) with j2 of (i2, s2) if that raises the worth."""
-    j1 = draw.users[i1, s1]
-    if not _admissible(draw, problem, i1, j1, i2, j2):
-        return False
-    worth = draw.worth[0]
-    rise = _rise(draw, problem, i1, s1, j2) + _rise(draw, problem, i2, s2, j1)
-    if not rise > RISE * abs(worth):
-        return False
-    new1 = draw.memo[i1, s1, j2].copy()
-    new2 = draw.memo[i2, s2, j1].copy() if i2 < draw.users.shape[0] else np.zeros(4)
-    if problem.objective <= _FEASIBLE and not _keeps_rule(draw, problem, i1, i2, new1, new2):
-        return False
-    price = draw.worth[1]
-    old1, old2 = draw.terms[i1].copy(), draw.terms[i2].copy()
-    draw.terms[i1], draw.terms[i2] = new1, new2
-    _update_worth(draw, problem)
+    j1, worth, price = draw.users[i1, s1], draw.worth[0], draw.worth[1]
+    other1, other2 = draw.memo[i1, s1, j2], draw.memo[i2, s2, j1]
+    _swap(draw.terms[i1], other1)
+    _swap(draw.terms[i2], other2)
+    if _keeps_rule(draw, problem, i1, i2, other1, other2):
+        _update_worth(draw, problem)
     if not draw.worth[0] > worth + RISE * abs(worth):
-        draw.terms[i1], draw.terms[i2] = old1, old2
+        _swap(draw.terms[i1], other1)
+        _swap(draw.terms[i2], other2)
         draw.worth[0], draw.worth[1] = worth, price
         return False
-    _update_dual(draw)
     _put(draw, i1, s1, j2)
     if i2 < draw.users.shape[0]:
         _put(draw, i2, s2, j1)
+    _update_scores(draw, problem)
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _run(draw, problem, trace):
     """Tries all exchanges in turn until none is worth it; returns how many were made."""
-    n, places = draw.users.shape
-    bench = draw.gains.shape[1] + 1 if problem.moves else 0
+    # handing `draw` over counts references to all its arrays: only where there is work to do
+    users, assigned, held, terms, memo = draw.users, draw.assigned, draw.held, draw.terms, draw.memo
+    n, places = users.shape
+    bench = assigned.shape[1] + 1 if problem.moves else 0
     trace[0] = draw.worth[0]
     made, at, quiet = 0, 0, 0
     while quiet < n * places:
         i1, s1 = at // places, at % places
         quiet += 1
         for partner in range((i1 + 1) * places, n * places + bench):
+            j1 = users[i1, s1]
             if partner < n * places:
                 i2, s2 = partner // places, partner % places
-                j2 = draw.users[i2, s2]
+                j2 = users[i2, s2]
             else:
                 i2, s2, j2 = n, 0, partner - n * places - 1
+            if not _admissible(assigned, held, problem, i1, j1, i2, j2):
+                continue
+            if np.isnan(memo[i1, s1, j2, 4]):
+                _remember(draw, problem, i1, s1, j2)
+            if np.isnan(memo[i2, s2, j1, 4]):
+                _remember(draw, problem, i2, s2, j1)
+            rise = memo[i1, s1, j2, 4] - terms[i1, 4] + memo[i2, s2, j1, 4] - terms[i2, 4]
+            if rise <= RISE * abs(draw.worth[0]):
+                continue
             if _exchange(draw, problem, i1, s1, i2, s2, j2):
                 made += 1
                 quiet = 0
@@ -372,24 +355,27 @@ def _run(draw, problem, trace):
     return made
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _match_draw(gains, assigned, power, problem, trace):
     """Matches one draw in place of `assigned` and `power`; returns the number of exchanges."""
     n, m = gains.shape
     places = problem.places
+    pairs = np.ones((n, m, 4))
+    pairs[:, :, 0], pairs[:, :, 3] = gains, problem.residual
+    pairs[:, :, 1 if problem.receiver else 2] = 1.0 / (problem.snr * gains**2)
     draw = _Draw(
-        gains,
+        pairs,
         assigned,
         np.full((n, places), -1),
         np.zeros((n, places)),
         np.zeros(m, np.int64),
-        np.zeros((n + 1, 4)),
-        np.full((n, places, m + 1, 4), np.nan),
+        np.zeros((n + 1, 5)),
+        np.full((n + 1, places, m + 1, 5), np.nan),
         np.zeros(2),
-        np.zeros(n),
         np.zeros((3, n)),
         np.zeros(places, np.int64),
     )
+    draw.memo[n] = 0.0
     for i in range(n):
         s = 0
         for j in range(m):
@@ -401,7 +387,7 @@ def _match_draw(gains, assigned, power, problem, trace):
     _update_worth(draw, problem)
     if np.isnan(draw.worth[0]):  # no powers were given
         return 0
-    _update_dual(draw)
+    _update_scores(draw, problem)
     made = _run(draw, problem, trace)
     power[:] = 0.0
     for i in range(n):
@@ -411,11 +397,8 @@ def _match_draw(gains, assigned, power, problem, trace):
     return made
 
 
-@njit(cache=True, parallel=True)
-def match_all(gains, assignment, power, problem, room):
-    """Matches all draws in place; returns the numbers of exchanges and `room` worths of each."""
-    trace = np.full((gains.shape[0], room), np.nan)
-    made = np.zeros(gains.shape[0], np.int64)
-    for b in prange(gains.shape[0]):
+@njit(cache=True, error_model="numpy", nogil=True)
+def match_draws(first, last, gains, assignment, power, problem, made, trace):
+    """Matches these draws in place; writes the number of exchanges and the worth after each."""
+    for b in range(first, last):
         made[b] = _match_draw(gains[b], assignment[b], power[b], problem, trace[b])
-    return made, trace

@@ -146,20 +146,18 @@ def test_closed_form_of_a_subchannel_agrees_with_the_linear_system(
     if residual == "heterogeneous":
         residual = rng.random((1, 5))
     net = Network(1, 5, 5, 1, 60.0, 0.1, residual, min_rate, interference_gain)
-    snr, t = net.budget / net.noise, 2.0**min_rate - 1.0
+    t = 2.0**min_rate - 1.0
     for load in range(1, 6):
         gains = draw_gains(net, 40, rng)
         assignment = np.arange(5)[None] < load
         shares = polytope.reduce(net, gains, assignment)
+        pairs = np.ones((40, 5, 4))
+        pairs[..., 0], pairs[..., 3] = gains[:, 0], net.residual
+        column = 1 if interference_gain == "receiver" else 2
+        pairs[..., column] = net.noise / (net.budget * gains[:, 0] ** 2)
         for b in range(40):
             need, strength, coupling = swaps.strongest_terms(
-                gains[b, 0],
-                np.r_[rng.permutation(load), -1],
-                net.residual[0],
-                snr,
-                t,
-                interference_gain == "receiver",
-                np.empty(load, np.int64),
+                pairs[b], np.r_[rng.permutation(load), -1], t, np.empty(load, np.int64)
             )
             if np.isnan(shares.spare[b]):
                 assert need == swaps.HOPELESS
