@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -91,6 +92,9 @@ def test_one_cell_holds_the_parameters_each_with_its_meaning(path):
         ast.literal_eval(statement.value)  # what papermill can replace
         said = any("#" in line for line in lines[statement.lineno - 1 : statement.end_lineno])
         assert said or statement.targets[0].id == "seed", ast.unparse(statement)
+    # papermill reads them by a pattern of its own, which an "=" in a comment breaks
+    known = {statement.targets[0].id for statement in parsed(cell).body}
+    assert set(papermill.inspect_notebook(str(path))) == known
 
 
 @every_chapter
