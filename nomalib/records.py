@@ -124,6 +124,26 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
+    """Runs book/experiments/`name`.ipynb, and leaves its record at `path`.
+
+    For chapters that run without the workflow: from book/, or from the project's folder.
+
+    Raises:
+        FileNotFoundError: neither folder holds such an experiment.
+    """
+    import papermill  # what the book needs, but not the package
+
+    places = [
+        Path(folder, f"{name}.ipynb").resolve() for folder in ("experiments", "book/experiments")
+    ]
+    notebook = next((place for place in places if place.is_file()), None)
+    if notebook is None:
+        raise FileNotFoundError(f"no experiment {name!r}: looked for {places[0]} and {places[1]}")
+    parameters["record"] = str(Path(path).resolve())
+    papermill.execute_notebook(notebook, None, parameters, cwd=notebook.parent, progress_bar=False)
+
+
 def environment() -> dict[str, Any]:
     """What a result is made by: versions, hash of nomalib, of the notebook if known, machine.
 

@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,3 +160,20 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_record(tmp_path):
         writer.join()
         assert len(records.read(path)["metrics"]["rate"]) == 20_000
     assert records.table(tmp_path)[0]["seed"] == 0  # what the killed leave behind is not read
+
+
+def test_an_experiment_runs_from_the_projects_folder_and_from_book(tmp_path, monkeypatch):
+    (tmp_path / "book/experiments").mkdir(parents=True)
+    cell = nbformat.v4.new_code_cell(
+        "from nomalib import records\nrecords.write(record, {'seed': seed}, {'twice': 2 * seed})"
+    )
+    defaults = nbformat.v4.new_code_cell("seed = 0\nrecord = ''", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[defaults, cell])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "book/experiments/doubling.ipynb")
+    for seed, folder in enumerate((tmp_path, tmp_path / "book")):
+        monkeypatch.chdir(folder)
+        records.run_experiment("doubling", f"out/{seed}.json", seed=seed)
+        assert records.table("out")[-1] == {"seed": seed, "twice": 2 * seed}
+    with pytest.raises(FileNotFoundError, match="'halving'"):
+        records.run_experiment("halving", "out/2.json")
