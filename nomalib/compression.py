@@ -165,6 +165,11 @@ def save(model: keras.Model, path: str | Path) -> None:
         ValueError: a layer that the artefact has no form for, naming it.
     """
     size_free = isinstance(model.layers[-1], layers.SpareShares)
+    if size_free and layers.size_free(model) is None:
+        raise ValueError(
+            f"model {model.name!r} ends in SpareShares but is no equivariant network of dense "
+            "layers in single precision, which alone has an artefact"
+        )
     arrays: dict[str, Any] = {
         "version": deployed.VERSION,
         "kind": "size_free" if size_free else "imitation",
@@ -174,8 +179,6 @@ def save(model: keras.Model, path: str | Path) -> None:
     for at, layer in enumerate(_trained(model)):
         stored = {variable.name: np.asarray(variable) for variable in layer.variables}
         quantised = "kernel_scale" in stored
-        if quantised and size_free:
-            raise ValueError(f"model has 8-bit weights in {layer.name!r}; a size-free one may not")
         kernels.append(stored["circulant" if "circulant" in stored else "kernel"])
         biases.append(stored["bias"])
         if quantised:

@@ -8,23 +8,35 @@ An artefact is one .npz file without pickled objects, written by `nomalib.compre
     kernel_l, bias_l    weights of layer l; a kernel of int8 has a scale_l for each output, one of
                         shape (q, r, b) holds the first columns of q × r circulant blocks
 
-A NumPy archive and a compiled kernel need no package beyond those of the solvers, and they take
-less time for one draw than a general graph runtime takes to be called.
+A NumPy archive and a compiled kernel need no package beyond those of the solvers.
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib import polytope
 from nomalib.network import Network
+from nomalib.polytope import Allocation
 
 VERSION = 1
-NEWTON_STEPS = 4  # of the level, and the range of α and Q: those of `nomalib.layers`
-SMALLEST, LARGEST = 1e-12, 1e12
+# of the size-free network, shared with `nomalib.layers`
+NEWTON_STEPS = 4
+SMALLEST, LARGEST = 1e-12, 1e12  # of α and Q: products of three stay within single precision
+LOGIT_BEST, LOGIT_OTHERS = 4.0, -4.0  # of what the slot worth most takes, and the others
+# Rows of one matrix product: enough to be fast, too few for BLAS to start threads of its own.
+_ROWS = 100
+
+
+class SizeFree(NamedTuple):
+    """Weights of a size-free network: users a subchannel may have, and a pair for each layer."""
+
+    slots: int
+    kernels: tuple[NDArray[np.float32], ...]
+    biases: tuple[NDArray[np.float32], ...]
 
 
 class Layer(NamedTuple):
@@ -97,26 +109,48 @@ def power(
     Raises:
         ValueError: naming the argument, the value and what is allowed.
     """
-    gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
-    constants = polytope.constants(net, assignment)
     if artefact.kind == "size_free":
-        if constants[4] > artefact.shape[0]:
-            raise ValueError(
-                f"assignment puts {constants[4]} users on a subchannel; the artefact takes "
-                f"{artefact.shape[0]}"
-            )
         kernels = tuple(layer.kernel for layer in artefact.layers)
         biases = tuple(layer.bias for layer in artefact.layers)
-        out = _size_free(
-            gains, assignment, constants, net.budget, artefact.shape[0], kernels, biases
-        )
-    else:
-        if artefact.shape != gains.shape[1:]:
-            raise ValueError(f"artefact is for {artefact.shape}; net has {gains.shape[1:]}")
-        seen = (gains * assignment).reshape(len(gains), -1)[:, artefact.inputs]
-        written = forward(artefact.layers, seen.astype(np.float32))
-        out = _normalised(gains, assignment, constants, net.budget, artefact.outputs, written)
+        network = SizeFree(artefact.shape[0], kernels, biases)
+        return allocate(network, net, gains, assignment).power
+    gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
+    if artefact.shape != gains.shape[1:]:
+        raise ValueError(f"artefact is for {artefact.shape}; net has {gains.shape[1:]}")
+    seen = (gains * assignment).reshape(len(gains), -1)[:, artefact.inputs]
+    written = forward(artefact.layers, seen.astype(np.float32))
+    out = np.empty(gains.shape)
+    constants = polytope.constants(net, assignment)
+    polytope.over_draws(
+        _normalise,
+        len(out),
+        gains,
+        assignment,
+        constants,
+        net.budget,
+        artefact.outputs,
+        written,
+        out,
+    )
     return out.reshape((*lead, *out.shape[1:]))
+
+
+def allocate(
+    network: SizeFree, net: Network, gains: ArrayLike, assignment: ArrayLike
+) -> Allocation:
+    """An `Allocation` by a size-free network; `converged` wherever the draw is feasible.
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
+    """
+    if net.max_users_per_subchannel > network.slots:
+        _, assigned, _ = polytope.flat_draws(net, gains, assignment)
+        fullest = polytope.constants(net, assigned)[4]
+        if fullest > network.slots:
+            raise ValueError(
+                f"assignment puts {fullest} users on a subchannel; the model takes {network.slots}"
+            )
+    return polytope.allocate_draws(_size_free, net, gains, assignment, np.inf, *network)
 
 
 def forward(layers: tuple[Layer, ...], x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,19 +183,18 @@ def _circulant(layer: Layer, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return y[:, : len(layer.bias)].astype(np.float32)
 
 
-@njit(cache=True, parallel=True)
-def _normalised(gains, assignment, constants, budget, outputs, written):
+@njit(cache=True, error_model="numpy", nogil=True)
+def _normalise(first, last, gains, assignment, constants, budget, outputs, written, out):
     """Algorithm 1, line 7; a draw without a positive output gets equal power."""
-    n_draws, n, m = gains.shape
-    out = np.zeros((n_draws, n, m))
-    for b in prange(n_draws):
-        assigned = assignment[np.intp(b) % np.intp(assignment.shape[0])]
-        users, minimal, spread, strength, coupling = polytope.empty_shares(n, constants[4])
+    n, m = gains.shape[1:]
+    users, minimal, spread, strength, coupling = polytope.empty_shares(n, constants[4])
+    for b in range(first, last):
+        assigned = assignment[b % assignment.shape[0]]
         spare = polytope.reduce_draw(
             gains[b], assigned, constants, users, minimal, spread, strength, coupling
         )
+        out[b] = 0.0 if spare >= 0.0 else np.nan
         if not spare >= 0.0:
-            out[b] = np.nan
             continue
         total = 0.0
         for at in range(outputs.shape[0]):
@@ -173,10 +206,9 @@ def _normalised(gains, assignment, constants, budget, outputs, written):
             out[b] = assigned * 1.0
             total = out[b].sum()
         out[b] *= budget / total
-    return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def alone(level, strength, own):
     """w(ℓ) and dw/dℓ of a slot that is alone on its subchannel, (slot) of `nomalib.layers`."""
     rho = strength / (strength + 2.0 * own)
@@ -185,12 +217,15 @@ def alone(level, strength, own):
     return 2.0 * rho * head / (strength * (1.0 + root)), rho / root if head > 0.0 else 0.0
 
 
-@njit(cache=True)
-def common_level(strength, coupling, fraction, in_use, slots):
-    """ℓ at which Σ fraction · w(ℓ) = 1 over the first `slots` of each subchannel."""
+@njit(cache=True, error_model="numpy")
+def common_level(strength, coupling, counts, slots, fraction):
+    """ℓ at which Σ fraction · w(ℓ) = 1 over the first `slots` users of each subchannel."""
+    in_use = 0.0
+    for i in range(counts.shape[0]):
+        in_use += 1.0 if counts[i] else 0.0
     low, high = np.inf, 1e30
-    for i in range(strength.shape[0]):
-        for k in range(slots):
+    for i in range(counts.shape[0]):
+        for k in range(min(slots, counts[i])):
             a, q = strength[i, k], coupling[i, k, k]
             w = 1.0 / in_use
             low = min(low, (1.0 + q * w) * (1.0 / a + (1.0 + q / a) * w))
@@ -200,8 +235,8 @@ def common_level(strength, coupling, fraction, in_use, slots):
     level = np.sqrt(low) * np.sqrt(high)
     for _ in range(NEWTON_STEPS):
         total, slope = 0.0, 0.0
-        for i in range(strength.shape[0]):
-            for k in range(slots):
+        for i in range(counts.shape[0]):
+            for k in range(min(slots, counts[i])):
                 w, dw = alone(level, strength[i, k], coupling[i, k, k])
                 total += fraction[i, k] * w
                 slope += fraction[i, k] * dw
@@ -209,88 +244,158 @@ def common_level(strength, coupling, fraction, in_use, slots):
     return level
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def signed_log(x):
     return np.sign(x) * np.log1p(abs(x))
 
 
-@njit(cache=True)
-def look(strength, coupling, filled, level, seen):
-    """The features of one subchannel at a level, those of `nomalib.layers.AtThePrice`."""
-    slots = strength.shape[0]
-    worth, w = np.empty(slots), np.empty(slots)
-    for k in range(slots):
+@njit(cache=True, error_model="numpy")
+def look(strength, coupling, used, level, slots, worth, w, seen):
+    """The features of one subchannel at a level, those of `nomalib.layers.AtThePrice`.
+
+    The first `used` slots hold users; `worth` and `w` are workspaces.
+    """
+    best = 0
+    for k in range(used):
         w[k], _ = alone(level, strength[k], coupling[k, k])
         worth[k] = np.log1p(strength[k] * w[k] / (1.0 + coupling[k, k] * w[k])) - w[k] / level
-    best = np.argmax(worth)
-    below = 1.0 + coupling[:, best] * w[best]
+        if worth[k] > worth[best]:
+            best = k
     # only the best slot has power, so only its rate is lost to others
-    above = below.copy()
-    above[best] += strength[best] * w[best]
-    lost = coupling[best] * (strength[best] * w[best] / (below[best] * above[best]))
-    seen[:] = 0.0
-    for k in range(slots):
-        if filled[k]:
-            seen[k] = 1.0 if k == best else 0.0
-            seen[slots + k] = np.log(max(strength[k] * level, 1e-6))
-            seen[2 * slots + k] = signed_log(20.0 * (worth[k] - worth[best]))
-            seen[3 * slots + k] = signed_log(level * (strength[k] / above[k] - lost[k]) - 1.0)
-        for other in range(slots):
+    gained = strength[best] * w[best]
+    beside = 1.0 + coupling[best, best] * w[best]
+    loss = gained / (beside * (beside + gained))
+    for k in range(used):
+        above = 1.0 + coupling[k, best] * w[best] + (gained if k == best else 0.0)
+        slope = strength[k] / above - coupling[best, k] * loss
+        seen[k] = 1.0 if k == best else 0.0
+        seen[slots + k] = np.log(max(strength[k] * level, 1e-6))
+        seen[2 * slots + k] = signed_log(20.0 * (worth[k] - worth[best]))
+        seen[3 * slots + k] = signed_log(level * slope - 1.0)
+        for other in range(used):
             seen[(4 + k) * slots + other] = np.log1p(coupling[k, other] * w[other])
 
 
-@njit(cache=True)
-def _size_free_draw(gains, assigned, constants, budget, slots, kernels, biases, out):
-    n, fullest = gains.shape[0], constants[4]
-    users, minimal, spread, alpha, beside = polytope.empty_shares(n, fullest)
-    spare = polytope.reduce_draw(gains, assigned, constants, users, minimal, spread, alpha, beside)
-    if not spare >= 0.0:
-        out[:] = np.nan
-        return
-    strength, coupling = np.full((n, slots), SMALLEST), np.zeros((n, slots, slots))
-    filled, fraction = np.zeros((n, slots), np.bool_), np.zeros((n, slots))
-    in_use = 0.0
-    for i in range(n):
-        for k in range(fullest):
-            if users[i, k] >= 0:
-                filled[i, k] = True
-                strength[i, k] = min(max(alpha[i, k], SMALLEST), LARGEST)
-            for other in range(fullest):
-                coupling[i, k, other] = min(beside[i, k, other], LARGEST)
-        fraction[i, 0] = 1.0 if filled[i, 0] else 0.0
-        in_use += fraction[i, 0]
-    level = common_level(strength, coupling, fraction, in_use, 1)
-    seen = np.empty((n, slots * (4 + slots)), np.float32)
-    for i in range(n):
-        look(strength[i], coupling[i], filled[i], level, seen[i])
-    hidden = seen
+@njit(cache=True, error_model="numpy")
+def dense(x, kernels, biases):
+    """The dense layers, ReLU between them."""
     for at in range(len(kernels)):
-        if at:
-            hidden = np.maximum(hidden, np.float32(0.0))
-        hidden = np.dot(hidden, kernels[at]) + biases[at]
+        x = np.dot(x, kernels[at])
+        lowest = np.float32(0.0 if at + 1 < len(kernels) else -np.inf)
+        for row in range(x.shape[0]):
+            for col in range(x.shape[1]):
+                x[row, col] = max(x[row, col] + biases[at][col], lowest)
+    return x
+
+
+@njit(cache=True, error_model="numpy")
+def take(strength, coupling, counts, logits, fraction, u):
+    """Shares u of logits of how much of its due each slot takes: `layers.WaterLevel`."""
     largest = -np.inf
-    for i in range(n):
-        for k in range(slots):
-            if filled[i, k]:
-                largest = max(largest, 8.0 * seen[i, k] - 4.0 + hidden[i, k])
-    for i in range(n):
-        for k in range(slots):
-            logit = 8.0 * seen[i, k] - 4.0 + hidden[i, k] + max(1.0 - largest, 0.0)
-            fraction[i, k] = 1.0 / (1.0 + np.exp(-logit)) if filled[i, k] else 0.0
-    level = common_level(strength, coupling, fraction, in_use, slots)
-    u = np.zeros((n, fullest))
-    for i in range(n):
-        for k in range(fullest):
-            if filled[i, k]:
+    for i in range(counts.shape[0]):
+        for k in range(counts[i]):
+            largest = max(largest, logits[i, k])
+    for i in range(counts.shape[0]):
+        for k in range(counts[i]):
+            fraction[i, k] = 1.0 / (1.0 + np.exp(-(logits[i, k] + max(1.0 - largest, 0.0))))
+    level = common_level(strength, coupling, counts, u.shape[1], fraction)
+    total = 0.0
+    for i in range(counts.shape[0]):
+        for k in range(u.shape[1]):
+            u[i, k] = 0.0
+            if k < counts[i]:
                 w, _ = alone(level, strength[i, k], coupling[i, k, k])
                 u[i, k] = fraction[i, k] * max(w, 1e-30)
-    polytope.write_power(budget, spare, users, minimal, spread, u / u.sum(), out)
+                total += u[i, k]
+    for i in range(counts.shape[0]):
+        for k in range(u.shape[1]):
+            u[i, k] /= total
 
 
-@njit(cache=True, parallel=True)
-def _size_free(gains, assignment, constants, budget, slots, kernels, biases):
-    out = np.empty(gains.shape)
-    for b in prange(gains.shape[0]):
-        assigned = assignment[np.intp(b) % np.intp(assignment.shape[0])]
-        _size_free_draw(gains[b], assigned, constants, budget, slots, kernels, biases, out[b])
-    return out
+@njit(cache=True, error_model="numpy")
+def residual_of(users, strength, coupling, u, floor, gradient):
+    """Scaled KKT residual of shares u; `gradient` is a workspace, `floor` R_min's part [nats]."""
+    rate, price = floor, 0.0
+    for i in range(users.shape[0]):
+        rate += polytope.excess_rate(strength[i], coupling[i], u[i])
+        polytope.excess_gradient(strength[i], coupling[i], u[i], gradient[i])
+        for k in range(users.shape[1]):
+            price += u[i, k] * gradient[i, k]
+    dual = np.empty(gradient.shape)
+    for i in range(users.shape[0]):
+        for k in range(users.shape[1]):
+            dual[i, k] = max(0.0, price - gradient[i, k])
+    return polytope.kkt_residual(users, u, gradient, price, dual, rate)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _size_free(
+    first,
+    last,
+    gains,
+    assignment,
+    constants,
+    budget,
+    power,
+    spare,
+    n_iter,
+    residual,
+    slots,
+    kernels,
+    biases,
+):
+    n, fullest = gains.shape[1], constants[4]
+    size = max(1, _ROWS // n)
+    problems = [polytope.empty_shares(n, fullest) for _ in range(size)]
+    counts = np.zeros((size, n), np.int64)
+    alpha, q = np.empty((size, n, fullest)), np.empty((size, n, fullest, fullest))
+    u, fraction, gradient = np.empty((n, fullest)), np.empty((n, fullest)), np.empty((n, fullest))
+    worth, w = np.empty(fullest), np.empty(fullest)
+    seen = np.empty((size, n, slots * (4 + slots)), np.float32)
+    for start in range(first, last, size):
+        n_draws = min(size, last - start)
+        for at in range(n_draws):
+            b = start + at
+            users, minimal, spread, strength, coupling = problems[at]
+            spare[b] = polytope.reduce_draw(
+                gains[b],
+                assignment[b % assignment.shape[0]],
+                constants,
+                users,
+                minimal,
+                spread,
+                strength,
+                coupling,
+            )
+            seen[at] = 0.0
+            if not spare[b] >= 0.0:
+                continue
+            for i in range(n):
+                counts[at, i] = 0
+                for k in range(fullest):
+                    counts[at, i] += users[i, k] >= 0
+                    fraction[i, k] = 1.0
+                    alpha[at, i, k] = min(max(strength[i, k], SMALLEST), LARGEST)
+                    for other in range(fullest):
+                        q[at, i, k, other] = min(coupling[i, k, other], LARGEST)
+            level = common_level(alpha[at], q[at], counts[at], 1, fraction)
+            for i in range(n):
+                if counts[at, i]:
+                    look(alpha[at, i], q[at, i], counts[at, i], level, slots, worth, w, seen[at, i])
+        rows = seen[:n_draws].reshape(n_draws * n, seen.shape[2])
+        logits = dense(rows, kernels, biases).reshape(n_draws, n, slots)
+        for at in range(n_draws):
+            b = start + at
+            n_iter[b], residual[b] = 1, np.nan
+            if not spare[b] >= 0.0:
+                power[b] = np.nan
+                continue
+            users, minimal, spread, strength, coupling = problems[at]
+            for i in range(n):
+                for k in range(counts[at, i]):
+                    prior = LOGIT_BEST if seen[at, i, k] == 1.0 else LOGIT_OTHERS
+                    logits[at, i, k] += np.float32(prior)
+            take(alpha[at], q[at], counts[at], logits[at], fraction, u)
+            floor = np.log1p(constants[1]) * counts[at].sum()
+            residual[b] = residual_of(users, strength, coupling, u, floor, gradient)
+            polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])

@@ -21,10 +21,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from nomalib.deployed import LARGEST, LOGIT_BEST, LOGIT_OTHERS, NEWTON_STEPS, SMALLEST, SizeFree
 from nomalib.polytope import Shares
-
-_RANGE = (1e-12, 1e12)  # of α and Q: products of three stay within single precision
-_NEWTON_STEPS = 4
 
 
 def problem(shares: Shares, max_users: int) -> NDArray[np.float32]:
@@ -34,8 +32,8 @@ def problem(shares: Shares, max_users: int) -> NDArray[np.float32]:
         raise ValueError(f"assignment puts {k} users on a subchannel; the model takes {max_users}")
     array = np.zeros((*lead, max_users, 1 + max_users), np.float32)
     filled = shares.users >= 0
-    array[..., :k, 0] = np.where(filled, np.clip(shares.strength, *_RANGE), 0.0)
-    array[..., :k, 1 : 1 + k] = np.minimum(shares.coupling, _RANGE[1])
+    array[..., :k, 0] = np.where(filled, np.clip(shares.strength, SMALLEST, LARGEST), 0.0)
+    array[..., :k, 1 : 1 + k] = np.minimum(shares.coupling, LARGEST)
     return array
 
 
@@ -43,7 +41,7 @@ def _parts(problem):
     """Which slots are filled, their α (a tiny one where empty) and Q, and the number in use, n."""
     filled = problem[..., 0] > 0
     in_use = ops.sum(ops.cast(filled[..., :1], "float32"), axis=1, keepdims=True)
-    return filled, ops.where(filled, problem[..., 0], _RANGE[0]), problem[..., 1:], in_use
+    return filled, ops.where(filled, problem[..., 0], SMALLEST), problem[..., 1:], in_use
 
 
 def _own(coupling):
@@ -71,7 +69,7 @@ def _level(strength, own, fraction, in_use):
     high = ops.where(fraction > 0.5, level_of(1 / ops.maximum(fraction, 0.5)), 1e30)
     high = ops.min(high, axis=(1, 2), keepdims=True)
     level = ops.sqrt(low) * ops.sqrt(high)
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(NEWTON_STEPS):
         w, slope = _alone(level, strength, own)
         total = ops.sum(fraction * w, axis=(1, 2), keepdims=True)
         slope = ops.sum(fraction * slope, axis=(1, 2), keepdims=True)
@@ -115,6 +113,15 @@ class AtThePrice(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("nomalib")
+class Takers(keras.layers.Layer):
+    """Logits of what each slot takes: the one worth most alone nearly all, unless corrected."""
+
+    def call(self, seen, correction):
+        best = seen[..., : correction.shape[-1]]
+        return LOGIT_OTHERS + (LOGIT_BEST - LOGIT_OTHERS) * best + correction
+
+
+@keras.saving.register_keras_serializable("nomalib")
 class WaterLevel(keras.layers.Layer):
     """Logits of shares from logits of how much of w(ℓ), its due if alone, each slot takes.
 
@@ -152,3 +159,22 @@ class SumRate(keras.losses.Loss):
     def call(self, y_true, y_pred):
         below = 1 + ops.einsum("bnjk,bnk->bnj", y_true[..., 1:], y_pred)
         return -ops.sum(ops.log2(1 + y_true[..., 0] * y_pred / below), axis=-1)
+
+
+def size_free(model: keras.Model) -> SizeFree | None:
+    """The weights of a `learning.equivariant_network`, for `nomalib.deployed`.
+
+    None for a model of any other layers, which only Keras can run.
+    """
+    first, last = (keras.layers.InputLayer, AtThePrice), (Takers, WaterLevel, SpareShares)
+    dense = model.layers[len(first) : -len(last)]
+    kinds = [*first, *[keras.layers.Dense] * len(dense), *last]
+    if not dense or [type(layer) for layer in model.layers] != kinds:
+        return None
+    if [layer.activation.__name__ for layer in dense] != ["relu"] * (len(dense) - 1) + ["linear"]:
+        return None
+    weights = [[np.array(weight) for weight in layer.get_weights()] for layer in dense]
+    if any(len(pair) != 2 for pair in weights):  # as 8-bit ones, with their scales
+        return None
+    kernels, biases = zip(*weights, strict=True)
+    return SizeFree(model.input_shape[-2], kernels, biases)

@@ -19,10 +19,10 @@ any networks, and one set of weights serves every number of users and subchannel
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib import layers, polytope, rates
+from nomalib import deployed, layers, polytope, rates
 from nomalib.layers import keras
 from nomalib.network import Network, checked_draws, draw_gains, random_assignment
 from nomalib.polytope import Allocation
@@ -126,9 +126,8 @@ def equivariant_network(max_users: int = 4, width: int = 48, seed: int = 0) -> k
     seen = hidden = layers.AtThePrice()(problem)
     for _ in range(2):
         hidden = keras.layers.Dense(width, activation="relu")(hidden)
-    # at first the slot that is worth most alone takes nearly all
     correction = keras.layers.Dense(max_users, kernel_initializer="zeros")(hidden)
-    logits = 8 * seen[..., :max_users] - 4 + correction
+    logits = layers.Takers()(seen, correction)
     logits = layers.WaterLevel()(problem, logits)
     return keras.Model(problem, layers.SpareShares()(problem, logits), name="size_free")
 
@@ -238,7 +237,8 @@ def allocate(
     """Power by a trained network, one pass for all draws.
 
     Args:
-        model: an `imitation_network`, or any model that ends in `layers.SpareShares`.
+        model: an `imitation_network`, an `equivariant_network`, which `nomalib.deployed` runs
+            compiled, or any other model that ends in `layers.SpareShares`.
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
         assignment: bool, (N, M) or (…, N, M).
@@ -251,6 +251,9 @@ def allocate(
     Raises:
         ValueError: naming the argument, the value and what is allowed.
     """
+    size_free = layers.size_free(model)
+    if size_free is not None:
+        return deployed.allocate(size_free, net, gains, assignment)
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
     shares = polytope.reduce(net, gains, assignment)
     feasible = shares.feasible
@@ -258,7 +261,8 @@ def allocate(
         k = shares.users.shape[-1]
         u = _predict(model, layers.problem(shares, model.input_shape[-2]))[..., :k]
         floor = np.log(2.0) * net.min_rate
-        power, residual = _power_and_residual(shares, u, floor, net.budget, net.n_users)
+        power, residual = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
+        polytope.over_draws(_spend, len(gains), *shares, u, floor, net.budget, power, residual)
         met = feasible
     else:
         if model.input_shape[1:] != gains.shape[1:]:
@@ -318,29 +322,32 @@ def _predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float64]:
     return np.asarray(output[: len(inputs)], np.float64)
 
 
-@njit(cache=True, parallel=True)
-def _power_and_residual(shares, u, floor, budget, n_users):
+@njit(cache=True, error_model="numpy", nogil=True)
+def _spend(
+    first,
+    last,
+    users,
+    minimal,
+    spread,
+    strength,
+    coupling,
+    spare,
+    u,
+    floor,
+    budget,
+    power,
+    residual,
+):
     """Powers of the shares u, scaled to unit sum, and their scaled KKT residuals."""
-    n_draws, n, k = u.shape
-    power, residual = np.empty((n_draws, n, n_users)), np.empty(n_draws)
-    for b in prange(n_draws):
-        if not shares.spare[b] >= 0.0:
-            power[b], residual[b] = np.nan, np.nan
-            continue
-        users, strength, coupling = shares.users[b], shares.strength[b], shares.coupling[b]
-        u[b] /= u[b].sum()
-        rate = floor * (users >= 0).sum()
-        gradient = np.empty((n, k))
-        for i in range(n):
-            rate += polytope.excess_rate(strength[i], coupling[i], u[b, i])
-            polytope.excess_gradient(strength[i], coupling[i], u[b, i], gradient[i])
-        price = (u[b] * gradient).sum()
-        dual = np.maximum(0.0, price - gradient)
-        residual[b] = polytope.kkt_residual(users, u[b], gradient, price, dual, rate)
-        polytope.write_power(
-            budget, shares.spare[b], users, shares.minimal[b], shares.spread[b], u[b], power[b]
-        )
-    return power, residual
+    gradient = np.empty(u.shape[1:])
+    for b in range(first, last):
+        if spare[b] >= 0.0:
+            u[b] /= u[b].sum()
+            rate = floor * (users[b] >= 0).sum()
+            residual[b] = deployed.residual_of(
+                users[b], strength[b], coupling[b], u[b], rate, gradient
+            )
+            polytope.write_power(budget, spare[b], users[b], minimal[b], spread[b], u[b], power[b])
 
 
 def _normalised(
