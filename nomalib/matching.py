@@ -231,7 +231,6 @@ def _match(
         t,
         float(np.log1p(t)),
         float(np.expm1(net.min_rate * (1.0 - rates.QOS_TOLERANCE) * np.log(2.0))),
-        residual,
         receiver,
         min(net.max_users_per_subchannel, net.n_users) if moves else fullest,
         net.max_subchannels_per_user,
@@ -245,7 +244,15 @@ def _match(
         share = np.zeros(gains.shape) if power is None else power / net.budget
         n_swaps, trace = np.zeros(len(gains), np.int64), np.full((len(gains), room), np.nan)
         polytope.over_draws(
-            swaps.match_draws, len(gains), gains, assignment, share, problem, n_swaps, trace
+            swaps.match_draws,
+            len(gains),
+            gains,
+            residual,
+            assignment,
+            share,
+            problem,
+            n_swaps,
+            trace,
         )
         longest = int(n_swaps.max(initial=0))
         if longest < room:

@@ -48,7 +48,6 @@ class Problem(NamedTuple):
         t: 2^R_min − 1, the SINR at R_min.
         floor: R_min [nats].
         least_sinr: the SINR below which R_min counts as missed.
-        residual: ε, (N, M).
         receiver: whether an interfering signal weighs the receiver's gain.
         places: K, places of each subchannel.
         most_held: subchannels a user may hold.
@@ -60,7 +59,6 @@ class Problem(NamedTuple):
     t: float
     floor: float
     least_sinr: float
-    residual: NDArray[np.float64]
     receiver: bool
     places: int
     most_held: int
@@ -125,33 +123,33 @@ def strongest_terms(pairs, users, t, order):
     In budgets; n is `HOPELESS` where no power meets R_min. `pairs` (M, 4) holds (|g|, m, c, ε).
     """
     count = _sorted_users(pairs, users, order)
-    if count == 0:
-        return 0.0, 0.0, 0.0
-    noise, cost = pairs[order[0], 1], pairs[order[0], 2]
-    if t == 0.0:
-        return 0.0, 1.0 / (noise * cost), 0.0
-    base, slope, before = 0.0, 1.0, noise
+    base, slope = 0.0, 1.0
     kept, kept_slope, spent, spent_slope = 0.0, 0.0, 0.0, 0.0
     for at in range(1, count):
         k = order[at]
-        own_noise, own_cost, residual = pairs[k, 1], pairs[k, 2], pairs[k, 3]
+        cost, residual = pairs[k, 2], pairs[k, 3]
         scale = 1.0 / (1.0 + t * residual)
-        base = scale * ((1.0 + t) * base + t * (own_noise - before))
+        base = scale * ((1.0 + t) * base + t * (pairs[k, 1] - pairs[order[at - 1], 1]))
         slope *= scale * (1.0 + t)
         kept += residual * base
         kept_slope += residual * slope
-        spent += own_cost * base
-        spent_slope += own_cost * slope
-        before = own_noise
+        spent += cost * base
+        spent_slope += cost * slope
     room = 1.0 - t * kept_slope
-    if not room > 0.0:
-        return HOPELESS, 0.0, 0.0
-    floor = (noise + kept) / room
-    need = (cost + spent_slope) * t * floor + spent
-    if not need < HOPELESS:
-        return HOPELESS, 0.0, 0.0
-    scale = 1.0 / (floor * (cost * (t + room) + t * spent_slope))
-    return need, room * scale, t * kept_slope * scale
+    need, strength, coupling = HOPELESS, 0.0, 0.0
+    if count == 0:
+        need = 0.0
+    elif t == 0.0:
+        need, strength = 0.0, 1.0 / (pairs[order[0], 1] * pairs[order[0], 2])
+    elif room > 0.0:
+        cost, floor = pairs[order[0], 2], (pairs[order[0], 1] + kept) / room
+        need = (cost + spent_slope) * t * floor + spent
+        if need < HOPELESS:
+            scale = 1.0 / (floor * (cost * (t + room) + t * spent_slope))
+            strength, coupling = room * scale, t * kept_slope * scale
+        else:
+            need = HOPELESS
+    return need, strength, coupling
 
 
 @njit(cache=True, error_model="numpy")
@@ -217,28 +215,31 @@ def _update_worth(draw, problem):
 
 
 @njit(cache=True, error_model="numpy")
-def _score(terms, objective, worth):
+def _score(terms, objective, worth, price):
     """What a subchannel of these terms adds to the worth, or to its bound (dual) at this price.
 
     inf, which compares with nothing, where no price is known.
     """
+    score = np.inf
     if objective <= _FEASIBLE:
-        return terms[1]
-    if worth[0] < 0.0:
-        return -terms[0]
-    if worth[1] == 0.0:
-        return np.inf
-    need, strength, coupling, floor = terms[0], terms[1], terms[2], terms[3]
-    w = water_filling.share_at(1.0 / worth[1], strength, coupling)
-    return floor + np.log1p(strength * w / (1.0 + coupling * w)) - worth[1] * (w + need)
+        score = terms[1]
+    elif worth < 0.0:
+        score = -terms[0]
+    elif price > 0.0:
+        w = water_filling.share_at(1.0 / price, terms[1], terms[2])
+        score = terms[3] + np.log1p(terms[1] * w / (1.0 + terms[2] * w)) - price * (w + terms[0])
+    return score
 
 
 @njit(cache=True, error_model="numpy")
 def _update_scores(draw, problem):
     """The scores of the present terms at the present price; those of the memo are forgotten."""
+    terms, memo, worth, price = draw.terms, draw.memo, draw.worth[0], draw.worth[1]
     for i in range(draw.users.shape[0]):
-        draw.terms[i, 4] = _score(draw.terms[i], problem.objective, draw.worth)
-        draw.memo[i, :, :, 4] = np.nan
+        terms[i, 4] = _score(terms[i], problem.objective, worth, price)
+        for s in range(memo.shape[1]):
+            for j in range(memo.shape[2]):
+                memo[i, s, j, 4] = np.nan
 
 
 @njit(cache=True, error_model="numpy")
@@ -250,7 +251,7 @@ def _remember(draw, problem, i, s, j):
         draw.users[i, s] = j
         _write_terms(draw, problem, i, memo)
         draw.users[i, s] = user
-    memo[4] = _score(memo, problem.objective, draw.worth)
+    memo[4] = _score(memo, problem.objective, draw.worth[0], draw.worth[1])
 
 
 @njit(cache=True, error_model="numpy")
@@ -265,16 +266,14 @@ def _keeps_rule(draw, problem, i1, i2, old1, old2):
 
 
 @njit(cache=True, error_model="numpy")
-def _admissible(assigned, held, problem, i1, j1, i2, j2):
+def _admissible(assigned, held, most_held, moves, i1, j1, i2, j2):
     """Whether j1 on i1 and j2 on i2 (−1: nobody; i2 = N: the bench) may exchange their places."""
-    if j1 == j2 or (j2 >= 0 and assigned[i1, j2]):
-        return False
-    if i2 == assigned.shape[0]:
-        if (j2 >= 0 and held[j2] >= problem.most_held) or (j1 >= 0 and held[j1] == 1):
-            return False
-    elif j1 >= 0 and assigned[i2, j1]:
-        return False
-    return (j1 >= 0 and j2 >= 0) or (problem.moves and problem.objective > _FEASIBLE)
+    free = j1 != j2 and not (j2 >= 0 and assigned[i1, j2])
+    if i2 < assigned.shape[0]:
+        free = free and not (j1 >= 0 and assigned[i2, j1])
+    else:
+        free = free and not (j2 >= 0 and held[j2] >= most_held) and not (j1 >= 0 and held[j1] == 1)
+    return free and (moves or (j1 >= 0 and j2 >= 0))
 
 
 @njit(cache=True, error_model="numpy")
@@ -322,10 +321,12 @@ def _exchange(draw, problem, i1, s1, i2, s2, j2):
 def _run(draw, problem, trace):
     """Tries all exchanges in turn until none is worth it; returns how many were made."""
     # handing `draw` over counts references to all its arrays: only where there is work to do
-    users, assigned, held, terms, memo = draw.users, draw.assigned, draw.held, draw.terms, draw.memo
+    users, assigned, held = draw.users, draw.assigned, draw.held
+    terms, memo, worth = draw.terms, draw.memo, draw.worth
+    most_held, moves = problem.most_held, problem.moves and problem.objective > _FEASIBLE
     n, places = users.shape
     bench = assigned.shape[1] + 1 if problem.moves else 0
-    trace[0] = draw.worth[0]
+    trace[0] = worth[0]
     made, at, quiet = 0, 0, 0
     while quiet < n * places:
         i1, s1 = at // places, at % places
@@ -337,31 +338,31 @@ def _run(draw, problem, trace):
                 j2 = users[i2, s2]
             else:
                 i2, s2, j2 = n, 0, partner - n * places - 1
-            if not _admissible(assigned, held, problem, i1, j1, i2, j2):
+            if not _admissible(assigned, held, most_held, moves, i1, j1, i2, j2):
                 continue
             if np.isnan(memo[i1, s1, j2, 4]):
                 _remember(draw, problem, i1, s1, j2)
             if np.isnan(memo[i2, s2, j1, 4]):
                 _remember(draw, problem, i2, s2, j1)
             rise = memo[i1, s1, j2, 4] - terms[i1, 4] + memo[i2, s2, j1, 4] - terms[i2, 4]
-            if rise <= RISE * abs(draw.worth[0]):
+            if rise <= RISE * abs(worth[0]):
                 continue
             if _exchange(draw, problem, i1, s1, i2, s2, j2):
                 made += 1
                 quiet = 0
                 if made < trace.shape[0]:
-                    trace[made] = draw.worth[0]
+                    trace[made] = worth[0]
         at = (at + 1) % (n * places)
     return made
 
 
 @njit(cache=True, error_model="numpy")
-def _match_draw(gains, assigned, power, problem, trace):
+def _match_draw(gains, residual, assigned, power, problem, trace):
     """Matches one draw in place of `assigned` and `power`; returns the number of exchanges."""
     n, m = gains.shape
     places = problem.places
     pairs = np.ones((n, m, 4))
-    pairs[:, :, 0], pairs[:, :, 3] = gains, problem.residual
+    pairs[:, :, 0], pairs[:, :, 3] = gains, residual
     pairs[:, :, 1 if problem.receiver else 2] = 1.0 / (problem.snr * gains**2)
     draw = _Draw(
         pairs,
@@ -398,7 +399,7 @@ def _match_draw(gains, assigned, power, problem, trace):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def match_draws(first, last, gains, assignment, power, problem, made, trace):
+def match_draws(first, last, gains, residual, assignment, power, problem, made, trace):
     """Matches these draws in place; writes the number of exchanges and the worth after each."""
     for b in range(first, last):
-        made[b] = _match_draw(gains[b], assignment[b], power[b], problem, trace[b])
+        made[b] = _match_draw(gains[b], residual, assignment[b], power[b], problem, trace[b])
