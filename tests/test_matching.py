@@ -111,6 +111,87 @@ def test_paus_is_monotone_within_the_caps_and_stable(scenario, rule, moves):
         assert matching.is_exchange_stable(net, gains, m.assignment, m.power)
 
 
+def neighbours(net, assignment):
+    """Every schedule one exchange away: of two users, or with a free place or the bench."""
+    after = []
+
+    def change(*cells):
+        new = assignment.copy()
+        for i, j in cells:
+            new[i, j] = ~new[i, j]
+        after.append(new)
+
+    held, load = assignment.sum(axis=0), assignment.sum(axis=1)
+    for i1, j1 in np.argwhere(assignment):
+        if held[j1] > 1:
+            change((i1, j1))  # leaves
+        for i2, j2 in np.argwhere(~assignment):
+            if j2 == j1 and load[i2] < net.max_users_per_subchannel:
+                change((i1, j1), (i2, j1))  # goes to a free place
+            if i2 == i1 and held[j1] > 1 and held[j2] < net.max_subchannels_per_user:
+                change((i1, j1), (i1, j2))  # is replaced from the bench
+        for i2, j2 in np.argwhere(assignment):
+            if i1 < i2 and not assignment[i1, j2] and not assignment[i2, j1]:
+                change((i1, j1), (i2, j1), (i2, j2), (i1, j2))
+    for i, j in np.argwhere(~assignment):
+        if load[i] < net.max_users_per_subchannel and held[j] < net.max_subchannels_per_user:
+            change((i, j))  # joins
+    return np.array(after)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Network(),
+        Network(max_users_per_subchannel=4, max_subchannels_per_user=3),
+        Network(n_users=20, n_subchannels=25),
+        Network(n_users=25, n_subchannels=4, interference_gain="receiver"),
+    ],
+    ids=["default", "caps of C1, C2", "M = 20, N = 25", "receiver, crowded"],
+)
+def test_no_exchange_within_the_caps_is_better_in_cells_of_the_papers_sizes(net):
+    rng = np.random.default_rng(6)
+    gains, start = draw_gains(net, 3, rng), random_assignment(net, rng, 3)
+    initial = water_filling.allocate(net, gains, start)
+    m = matching.paus(net, gains, start)
+    same(m, matching.paus(net, gains, start))
+    assert (m.sum_rate > rates.sum_rate(net, gains, start, initial.power))[initial.feasible].all()
+    np.testing.assert_array_equal(rates.qos_violation(net, gains, m.assignment, m.power), 0.0)
+    for b in range(3):
+        same(
+            matching.paus(net, gains[b], start[b])[:3], [m.assignment[b], m.power[b], m.sum_rate[b]]
+        )
+        assert (m.assignment[b].sum(axis=0) <= net.max_subchannels_per_user).all()
+        assert (m.assignment[b].sum(axis=1) <= net.max_users_per_subchannel).all()
+        assert m.assignment[b].any(axis=0).sum() >= start[b].any(axis=0).sum()
+        after = neighbours(net, m.assignment[b])
+        copies = np.broadcast_to(gains[b], after.shape)
+        power = water_filling.allocate(net, copies, after).power
+        assert not (rates.sum_rate(net, copies, after, power) > m.sum_rate[b] * (1 + 1e-8)).any()
+        swapped = matching.swap_matching(net, gains[b], start[b], None, "optimum", moves=True)
+        assert not (np.diff(swapped.trace) <= 0).any()
+        same([swapped.sum_rate, swapped.n_swaps], [m.sum_rate[b], m.n_swaps[b]])
+
+
+@pytest.mark.parametrize("rule", ALL_RULES)
+@pytest.mark.parametrize(
+    "net",
+    [
+        Network(max_users_per_subchannel=4, max_subchannels_per_user=3),
+        Network(n_users=20, n_subchannels=25),
+    ],
+    ids=["caps of C1, C2", "M = 20, N = 25"],
+)
+def test_swaps_are_stable_in_cells_of_the_papers_sizes(net, rule):
+    rng = np.random.default_rng(7)
+    gains, start = draw_gains(net, 1, rng)[0], random_assignment(net, rng)
+    m = matching.paus(net, gains, start, rule=rule, moves=False)
+    same(
+        [m.assignment.sum(axis=0), m.assignment.sum(axis=1)], [start.sum(axis=0), start.sum(axis=1)]
+    )
+    assert better_swap(net, gains, m.assignment, m.power, rule) is None
+
+
 def test_a_draw_does_not_depend_on_its_batch():
     net = Network(n_subchannels=6, n_users=5, min_rate=0.3)
     rng = np.random.default_rng(1)
