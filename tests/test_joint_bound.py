@@ -62,10 +62,10 @@ def test_small_cells_against_the_exhaustive_joint_optimum(n, m, h, v, interferen
 @pytest.mark.parametrize(
     ("net", "n_draws"),
     [
-        (Network(), 8),
+        (Network(), 10),
         (Network(interference_gain="receiver"), 4),
-        (Network(max_users_per_subchannel=4, max_subchannels_per_user=3), 4),
-        (Network(n_users=20, n_subchannels=25), 1),
+        (Network(max_users_per_subchannel=4, max_subchannels_per_user=3), 10),
+        (Network(n_users=20, n_subchannels=25), 3),
     ],
     ids=["default", "receiver", "caps of C1, C2", "M = 20, N = 25"],
 )
