@@ -28,8 +28,6 @@ TO_BE_CUT = {
     "experiments/size_free.ipynb": {"9a1e8ef7"},
     "experiments/training.ipynb": {"7a7955af", "7c056d69"},
     "imitation.ipynb": {"3865b6ac", "60e8f3b4"},
-    "interior_point.ipynb": {"ipm-02", "ipm-06", "ipm-08", "ipm-25"},
-    "system_model.ipynb": {"c04", "c10", "c18"},
     "user_scheduling.ipynb": {
         "match-06",
         "match-12",
