@@ -20,81 +20,100 @@ f − μ Σ log u accepts it.
 import numpy as np
 from numba import njit
 
-from nomalib.polytope import excess_gradient, excess_rate
-
 MAX_ITERATIONS = 60
 
 
 @njit(cache=True, error_model="numpy")
 def barrier_terms(counts, strength, coupling, u):
-    """f and Σ log u."""
-    f, logs = 0.0, 0.0
+    """f and Σ log u: logarithms of products, taken before these leave the range of doubles."""
+    f, logs, quotient, product = 0.0, 0.0, 1.0, 1.0
     for i in range(counts.shape[0]):
-        f -= excess_rate(strength[i], coupling[i], u[i])
-        product = 1.0
-        for k in range(counts[i]):
-            product *= u[i, k]
-        logs += np.log(product)
-    return f, logs
+        k = counts[i]
+        for j in range(k):
+            below = 1.0
+            for m in range(k):
+                below += coupling[i, j, m] * u[i, m]
+            quotient *= 1.0 + strength[i, j] * u[i, j] / below
+            product *= u[i, j]
+        if quotient > 1e100:
+            f -= np.log(quotient)
+            quotient = 1.0
+        if product < 1e-100:
+            logs += np.log(product)
+            product = 1.0
+    return f - np.log(quotient), logs + np.log(product)
 
 
-@njit(cache=True, error_model="numpy")
-def newton_block(strength, coupling, u, z, k, gradient, block):
-    """∇f of one subchannel and the lower triangle of U H U + U Z, its block of (newton).
+@njit(cache=True, error_model="numpy", inline="always")
+def newton_block(i, k, strength, coupling, u, z, gradient, block):
+    """∇f of subchannel i and the lower triangle of U H U + U Z, its block of (newton).
 
     With D_j = 1 + Σ Q_jk u_k and T_j = D_j + α_j u_j, f = Σ_j log D_j − log T_j, so
-    H = Σ_j t_j t_jᵀ/T_j² − q_j q_jᵀ/D_j², t_j and q_j being the rows of Q + diag(α) and Q.
+    H = Σ_j t_j t_jᵀ/T_j² − q_j q_jᵀ/D_j², with q_j the rows of Q and t_j = q_j + α_j e_j.
     """
     for row in range(k):
-        gradient[row] = 0.0
+        gradient[i, row] = 0.0
         for col in range(row + 1):
-            block[row, col] = u[row] * z[row] if row == col else 0.0
+            block[i, row, col] = 0.0
     for j in range(k):
         below = 1.0
         for row in range(k):
-            below += coupling[j, row] * u[row]
-        in_below, in_above = 1.0 / below, 1.0 / (below + strength[j] * u[j])
+            below += coupling[i, j, row] * u[i, row]
+        above = 1.0 / (below + strength[i, j] * u[i, j])
+        below = 1.0 / below
+        own = strength[i, j] * above
+        gradient[i, j] -= own
+        block[i, j, j] += own * own
+        own *= above
+        first, second = below - above, above * above - below * below
         for row in range(k):
-            q = coupling[j, row] * in_below
-            t = (coupling[j, row] + (strength[j] if row == j else 0.0)) * in_above
-            gradient[row] += q - t
+            q = coupling[i, j, row]
+            gradient[i, row] += first * q
+            block[i, max(row, j), min(row, j)] += own * q
+            if row == j:
+                block[i, j, j] += own * q
+            q *= second
             for col in range(row + 1):
-                q_col = coupling[j, col] * in_below
-                t_col = (coupling[j, col] + (strength[j] if col == j else 0.0)) * in_above
-                block[row, col] += (t * t_col - q * q_col) * (u[row] * u[col])
+                block[i, row, col] += q * coupling[i, j, col]
+    for row in range(k):
+        for col in range(row + 1):
+            block[i, row, col] *= u[i, row] * u[i, col]
+        block[i, row, row] += u[i, row] * z[i, row]
 
 
 @njit(cache=True, error_model="numpy")
-def factorise(block, shift, k, factor):
-    """LDLᵀ of block + shift·I into `factor`; returns how many pivots are negative or vanish."""
+def factorise(i, k, block, shift, factor):
+    """LDLᵀ of block i + shift·I into `factor`; returns how many pivots are negative or vanish.
+
+    L is the strict lower triangle, DLᵀ the strict upper one; the diagonal holds the inverse of D.
+    """
     negative = 0
     for row in range(k):
+        pivot = block[i, row, row] + shift[i]
         for col in range(row):
-            value = block[row, col]
+            value = block[i, row, col]
             for mid in range(col):
-                value -= factor[row, mid] * factor[col, mid] * factor[mid, mid]
-            factor[row, col] = value / factor[col, col]
-        pivot = block[row, row] + shift
-        for mid in range(row):
-            pivot -= factor[row, mid] ** 2 * factor[mid, mid]
-        if abs(pivot) <= 1e-14 * (abs(block[row, row]) + shift):
+                value -= factor[mid, row] * factor[col, mid]
+            factor[col, row] = value
+            factor[row, col] = value * factor[col, col]
+            pivot -= value * factor[row, col]
+        if abs(pivot) <= 1e-14 * (abs(block[i, row, row]) + shift[i]):
             return k + 1
         negative += pivot < 0.0
-        factor[row, row] = pivot
+        factor[row, row] = 1.0 / pivot
     return negative
 
 
 @njit(cache=True, error_model="numpy")
-def substitute(factor, k, rhs):
-    """Solves L D Lᵀ x = rhs in place."""
+def substitute(i, k, factor, rhs):
+    """Solves L D Lᵀ x = rhs for row i of rhs, in place."""
     for row in range(k):
         for col in range(row):
-            rhs[row] -= factor[row, col] * rhs[col]
-    for row in range(k):
-        rhs[row] /= factor[row, row]
+            rhs[i, row] -= factor[row, col] * rhs[i, col]
     for row in range(k - 1, -1, -1):
+        rhs[i, row] *= factor[row, row]
         for below in range(row + 1, k):
-            rhs[row] -= factor[below, row] * rhs[below]
+            rhs[i, row] -= factor[below, row] * rhs[i, below]
 
 
 @njit(cache=True, error_model="numpy")
@@ -107,12 +126,12 @@ def eliminate(counts, u, gradient, block, shift, barrier, price, factor, directi
     negative, border, constant = 0, 0.0, 0.0
     for i in range(counts.shape[0]):
         k = counts[i]
-        negative += factorise(block[i], shift[i], k, factor)
+        negative += factorise(i, k, block, shift, factor)
         for row in range(k):
             direction[i, row] = barrier - u[i, row] * (gradient[i, row] + price)
             towards[i, row] = u[i, row]
-        substitute(factor, k, direction[i])
-        substitute(factor, k, towards[i])
+        substitute(i, k, factor, direction)
+        substitute(i, k, factor, towards)
         for row in range(k):
             constant += u[i, row] * direction[i, row]
             border += u[i, row] * towards[i, row]
@@ -129,7 +148,7 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
     """
     n, fullest = u.shape
     slots = counts.sum()
-    z, trial = np.empty((n, fullest)), np.zeros((n, fullest))
+    z, trial = np.zeros((n, fullest)), np.zeros((n, fullest))
     gradient = np.zeros((n, fullest))
     direction, towards = np.zeros((n, fullest)), np.zeros((n, fullest))
     block, factor = np.zeros((n, fullest, fullest)), np.zeros((fullest, fullest))
@@ -138,9 +157,9 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
     # start on the central path as far as u allows: u_k z_k = μ
     price = 0.0
     for i in range(n):
-        excess_gradient(strength[i], coupling[i], u[i], gradient[i])
+        newton_block(i, counts[i], strength, coupling, u, z, gradient, block)
         for k in range(counts[i]):
-            price += u[i, k] * gradient[i, k]
+            price -= u[i, k] * gradient[i, k]
     f, logs = barrier_terms(counts, strength, coupling, u)
     barrier = centring * (floor - f) / slots
     price += slots * barrier
@@ -154,13 +173,16 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
         scale = floor - f
         stationarity, gap, low, high = 0.0, 0.0, np.inf, 0.0
         for i in range(n):
-            newton_block(strength[i], coupling[i], u[i], z[i], counts[i], gradient[i], block[i])
+            newton_block(i, counts[i], strength, coupling, u, z, gradient, block)
             for k in range(counts[i]):
                 product = u[i, k] * z[i, k]
                 gap += product
                 low, high = min(low, product), max(high, product)
                 miss = abs(gradient[i, k] - z[i, k] + price)
-                stationarity = max(stationarity, miss / max(scale, z[i, k]))
+                if z[i, k] > scale:
+                    miss *= scale / z[i, k]
+                stationarity = max(stationarity, miss)
+        stationarity /= scale
         # 0 where no power buys a rate above the rounding of 1
         residual = max(stationarity, gap / scale) if scale > 0.0 else 0.0
         if log.shape[0]:
@@ -201,7 +223,7 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                 shift[tight] = max(barrier, 2.0 * shift[tight])
             else:
                 for i in range(n):
-                    while factorise(block[i], shift[i], counts[i], factor) > 0:
+                    while factorise(i, counts[i], block, shift, factor) > 0:
                         shift[i] = max(barrier, 2.0 * shift[i])
 
         # fraction to the boundary, then backtracking on the barrier function

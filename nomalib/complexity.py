@@ -100,15 +100,15 @@ def paus_flops(widths: Sequence[int], net: Network, n_rounds: int) -> int:
 def interior_point_flops(n_subchannels: int, load: int) -> float:
     """One iteration of `interior_point` on N subchannels of K users, with one trial step.
 
-    For each subchannel: the Newton block takes 4.5K³ + 11.5K² (each of K users adds nine operations
-    to the K(K+1)/2 entries of a symmetric matrix), its factorisation K³/2 and two solutions 4K²,
-    the rates of the trial 2K², and what is done for each user alone about 60K. Where the problem
+    For each subchannel: the Newton block takes K³ + 9K² (each of K users adds two operations to the
+    K(K+1)/2 entries of a symmetric matrix), its factorisation K³/3 + K²/2 and two solutions 4K²,
+    the rates of the trial 2K², and what is done for each user alone about 78K. Where the problem
     is not convex some steps factorise more than once.
 
     >>> interior_point_flops(20, 3) == 2 * interior_point_flops(10, 3)
     True
     """
-    return n_subchannels * (5.0 * load**3 + 17.5 * load**2 + 60.0 * load)
+    return n_subchannels * (4.0 / 3.0 * load**3 + 15.5 * load**2 + 78.0 * load)
 
 
 def water_filling_flops(n_subchannels: int) -> float:

@@ -312,22 +312,6 @@ def take(strength, coupling, counts, logits, fraction, u):
             u[i, k] /= total
 
 
-@njit(cache=True, error_model="numpy")
-def residual_of(users, strength, coupling, u, floor, gradient):
-    """Scaled KKT residual of shares u; `gradient` is a workspace, `floor` R_min's part [nats]."""
-    rate, price = floor, 0.0
-    for i in range(users.shape[0]):
-        rate += polytope.excess_rate(strength[i], coupling[i], u[i])
-        polytope.excess_gradient(strength[i], coupling[i], u[i], gradient[i])
-        for k in range(users.shape[1]):
-            price += u[i, k] * gradient[i, k]
-    dual = np.empty(gradient.shape)
-    for i in range(users.shape[0]):
-        for k in range(users.shape[1]):
-            dual[i, k] = max(0.0, price - gradient[i, k])
-    return polytope.kkt_residual(users, u, gradient, price, dual, rate)
-
-
 @njit(cache=True, error_model="numpy", nogil=True)
 def _size_free(
     first,
@@ -397,5 +381,5 @@ def _size_free(
                     logits[at, i, k] += np.float32(prior)
             take(alpha[at], q[at], counts[at], logits[at], fraction, u)
             floor = np.log1p(constants[1]) * counts[at].sum()
-            residual[b] = residual_of(users, strength, coupling, u, floor, gradient)
+            residual[b] = polytope.certify(users, strength, coupling, u, floor, gradient)
             polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])

@@ -344,9 +344,7 @@ def _spend(
         if spare[b] >= 0.0:
             u[b] /= u[b].sum()
             rate = floor * (users[b] >= 0).sum()
-            residual[b] = deployed.residual_of(
-                users[b], strength[b], coupling[b], u[b], rate, gradient
-            )
+            residual[b] = polytope.certify(users[b], strength[b], coupling[b], u[b], rate, gradient)
             polytope.write_power(budget, spare[b], users[b], minimal[b], spread[b], u[b], power[b])
 
 

@@ -119,40 +119,42 @@ def fill(strength, coupling, w):
 
 
 @njit(cache=True, error_model="numpy")
-def _allocate_draw(gains, assigned, constants, budget, out):
-    n, fullest = gains.shape[0], constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
-    spare = polytope.reduce_draw(
-        gains, assigned, constants, users, minimal, spread, strength, coupling
-    )
-    if not spare >= 0.0:
-        out[:] = np.nan
-        return spare, 0, np.nan
-    w = np.zeros(n)
+def solve(users, strength, coupling, w, u):
+    """Shares u of the optimum of one draw; returns the number of Newton steps."""
+    n, fullest = u.shape
     level, steps = fill(strength[:, 0], coupling[:, 0, 0], w)
-    u, dual = np.zeros((n, fullest)), np.empty((n, fullest))
     if level == np.inf:
         for i in range(n):
             w[i] = 1.0 if users[i, 0] >= 0 else 0.0
-    u[:, 0] = w / w.sum()
-    price = 1.0 / level
-    gradient = np.empty((n, fullest))
-    rate = np.log1p(constants[1]) * (users >= 0).sum()
+    total = w.sum()
     for i in range(n):
-        rate += polytope.excess_rate(strength[i], coupling[i], u[i])
-        polytope.excess_gradient(strength[i], coupling[i], u[i], gradient[i])
         for k in range(fullest):
-            dual[i, k] = max(0.0, price - gradient[i, k])
-    kkt = polytope.kkt_residual(users, u, gradient, price, dual, rate)
-    polytope.write_power(budget, spare, users, minimal, spread, u, out)
-    return spare, steps, kkt
+            u[i, k] = w[i] / total if k == 0 else 0.0
+    return steps
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _allocate_draws(
     first, last, gains, assignment, constants, budget, power, spare, n_iter, residual
 ):
+    n, fullest = gains.shape[1], constants[4]
+    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    u, gradient, w = np.empty((n, fullest)), np.empty((n, fullest)), np.empty(n)
     for b in range(first, last):
-        spare[b], n_iter[b], residual[b] = _allocate_draw(
-            gains[b], assignment[b % assignment.shape[0]], constants, budget, power[b]
+        spare[b] = polytope.reduce_draw(
+            gains[b],
+            assignment[b % assignment.shape[0]],
+            constants,
+            users,
+            minimal,
+            spread,
+            strength,
+            coupling,
         )
+        if not spare[b] >= 0.0:
+            power[b], n_iter[b], residual[b] = np.nan, 0, np.nan
+            continue
+        floor = np.log1p(constants[1]) * polytope.filled(users).sum()
+        n_iter[b] = solve(users, strength, coupling, w, u)
+        residual[b] = polytope.certify(users, strength, coupling, u, floor, gradient)
+        polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])

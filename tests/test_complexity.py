@@ -39,13 +39,15 @@ def test_counting_a_matrix_product_and_a_root():
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_counting_the_kernels_whose_structure_is_known(k):
     """The Newton block by its docstring's formula, and LDLᵀ by the sum over its loops."""
-    ones, square = np.ones(k), np.ones((k, k))
-    block, _ = counted(central_path.newton_block, ones, square, ones, ones, k, ones, square)
-    assert block.flops == 4.5 * k**3 + 11.5 * k**2 + 5 * k
-    factor, _ = counted(central_path.factorise, np.eye(k), 0.1, k, np.zeros((k, k)))
-    loops = sum(3 * col + 1 for row in range(k) for col in range(row))
-    # a pivot also has its shift and the two operations of its test
-    loops += sum(3 * row + 3 for row in range(k))
+    ones, square = np.ones((1, k)), np.ones((1, k, k))
+    block, _ = counted(central_path.newton_block, 0, k, ones, square, ones, ones, ones, square)
+    assert block.flops == k**3 + 9 * k**2 + 18 * k
+    factor, _ = counted(
+        central_path.factorise, 0, k, np.eye(k)[None], np.full(1, 0.1), np.zeros((k, k))
+    )
+    loops = sum(2 * col + 3 for row in range(k) for col in range(row))
+    # a pivot has its shift, its inverse and the two operations of its test
+    loops += 4 * k
     assert factor.flops == loops
 
 
