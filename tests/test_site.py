@@ -12,6 +12,7 @@ from pathlib import Path
 import axe_playwright_python
 import numpy as np
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
@@ -102,6 +103,8 @@ class Visit:
         self.context.close()
 
 
+CUT = """() => [...document.querySelectorAll("mjx-container[display=true]")]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 THEME = "theme => { document.documentElement.dataset.theme = theme }"
 RUN_AXE = "async rules => (await axe.run({resultTypes: ['violations'], ...rules})).violations"
 # what the theme changes; colours are also what takes long to check
@@ -119,6 +122,7 @@ def survey(browser):
             found = {
                 "typeset": page.locator("mjx-container").count(),
                 "mistyped": page.locator("mjx-merror, [data-mjx-error]").count(),
+                "cut": page.evaluate(CUT),
                 "text": page.locator("body").inner_text(),
                 "requests": list(visit.requests),
                 "complaints": list(visit.complaints),
@@ -196,6 +200,7 @@ def test_mathematics_is_typeset(survey, page):
     found = survey(page)
     assert found["typeset"] >= len(soup(page).select(".math"))
     assert found["mistyped"] == 0
+    assert found["cut"] == []
     assert not re.search(r"\$\$|\\\(|\\\[|\\(eqref|frac|begin|sum)\b", found["text"])
 
 
@@ -226,6 +231,14 @@ def test_notebooks_can_be_downloaded(page):
     assert len(sources) == 1
     links = [tag["href"] for tag in soup(page).select(".btn-download-source-button")]
     assert any(link.endswith(sources[0].name) for link in links)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_binder_and_colab_need_the_address_of_the_repository(page):
+    address = yaml.safe_load(Path("_config.yml").read_text())["repository"]["url"]
+    is_notebook = (SITE / "_sources" / page).with_suffix(".ipynb").exists()
+    launch = soup(page).select(".dropdown-launch-buttons a")
+    assert len(launch) == (2 if address and is_notebook else 0)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
