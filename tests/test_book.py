@@ -28,14 +28,6 @@ TO_BE_CUT = {
     "experiments/size_free.ipynb": {"9a1e8ef7"},
     "experiments/training.ipynb": {"7a7955af", "7c056d69"},
     "imitation.ipynb": {"3865b6ac", "60e8f3b4"},
-    "user_scheduling.ipynb": {
-        "match-06",
-        "match-12",
-        "match-21",
-        "match-23",
-        "match-24",
-        "match-29",
-    },
 }
 
 every_notebook = pytest.mark.parametrize("path", CHAPTERS + EXPERIMENTS, ids=lambda path: path.stem)
