@@ -26,6 +26,7 @@ VERSION = 1
 # of the size-free network, shared with `nomalib.layers`
 NEWTON_STEPS = 4
 SMALLEST, LARGEST = 1e-12, 1e12  # of α and Q: products of three stay within single precision
+LARGEST_GAIN = 1e20  # that an imitation network reads
 LOGIT_BEST, LOGIT_OTHERS = 4.0, -4.0  # of what the slot worth most takes, and the others
 # Rows of one matrix product: enough to be fast, too few for BLAS to start threads of its own.
 _ROWS = 100
@@ -117,8 +118,8 @@ def power(
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
     if artefact.shape != gains.shape[1:]:
         raise ValueError(f"artefact is for {artefact.shape}; net has {gains.shape[1:]}")
-    seen = (gains * assignment).reshape(len(gains), -1)[:, artefact.inputs]
-    written = forward(artefact.layers, seen.astype(np.float32))
+    seen = single_precision(gains * assignment).reshape(len(gains), -1)[:, artefact.inputs]
+    written = forward(artefact.layers, seen)
     out = np.empty(gains.shape)
     constants = polytope.constants(net, assignment)
     polytope.over_draws(
@@ -151,6 +152,16 @@ def allocate(
                 f"assignment puts {fullest} users on a subchannel; the model takes {network.slots}"
             )
     return polytope.allocate_draws(_size_free, net, gains, assignment, np.inf, *network)
+
+
+def single_precision(gains: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Gains as an imitation network reads them; its products of weights and gains stay finite."""
+    if gains.max(initial=0.0) > LARGEST_GAIN:
+        raise ValueError(
+            f"gains holds {gains.max()}; a network that computes in single precision takes "
+            f"magnitudes up to {LARGEST_GAIN:g}"
+        )
+    return gains.astype(np.float32)
 
 
 def forward(layers: tuple[Layer, ...], x: NDArray[np.float32]) -> NDArray[np.float32]:

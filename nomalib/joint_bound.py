@@ -64,7 +64,8 @@ def _bound(net: Network, gains: NDArray[np.float64]) -> float:
         price = np.exp(log_price)
         head = np.maximum(strength / price - 1.0, 0.0)
         linear, square = 2.0 * coupling + strength, coupling * (coupling + strength)
-        w = 2.0 * head / (linear + np.sqrt(linear**2 + 4.0 * square * head))
+        root = np.sqrt(linear**2 + 4.0 * square * head)
+        w = np.divide(2.0 * head, linear + root, out=np.zeros_like(head), where=head > 0.0)
         earned = floor + np.log1p(strength * w / (1.0 + coupling * w)) - price * (w + need)
         return price + _best_choice(net, earned, sets, member)
 

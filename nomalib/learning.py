@@ -269,7 +269,9 @@ def allocate(
             raise ValueError(
                 f"model takes gains of shape {model.input_shape[1:]}; net has {gains.shape[1:]}"
             )
-        power = _normalised(net, assignment, _predict(model, gains * assignment))
+        power = _normalised(
+            net, assignment, _predict(model, deployed.single_precision(gains * assignment))
+        )
         power[~feasible] = np.nan
         met = rates.qos_violation(net, gains, np.broadcast_to(assignment, gains.shape), power) == 0
         residual = np.full(len(gains), np.nan)
@@ -372,7 +374,7 @@ def _imitation_data(
     if not labelled.any():
         raise ValueError("labels holds NaN in every draw; at least one must be feasible")
     inputs = (gains * assignment)[labelled]
-    return inputs.astype(np.float32), labels[labelled].astype(np.float32)
+    return deployed.single_precision(inputs), labels[labelled].astype(np.float32)
 
 
 def _check_training(learning_rate: float, **counts: int) -> None:

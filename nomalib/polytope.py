@@ -413,8 +413,11 @@ def kkt_residual(users, u, gradient, price, dual, scale):
 
     Stationarity gradient − price + dual = 0, primal Σ u = 1 and u ≥ 0, dual ≥ 0, complementarity
     uᵀdual = 0; relative to `scale`, the sum rate [nats], as what the budget can buy, and
-    stationarity relative to the slot's own dual where that is larger.
+    stationarity relative to the slot's own dual where that is larger. 0 where no power buys a rate
+    above the rounding of 1: then all powers are alike.
     """
+    if scale == 0.0:
+        return 0.0
     worst, total, gap = 0.0, 0.0, 0.0
     for i in range(users.shape[0]):
         for j in range(users.shape[1]):

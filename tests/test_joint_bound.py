@@ -89,6 +89,14 @@ def test_low_snr_and_hopeless_users_keep_the_bound_a_bound():
         assert (upper_bound(net, gains) >= joint_optimum(net, gains)[0] * (1 - 1e-7)).all()
 
 
+def test_users_without_a_channel_are_worth_nothing():
+    net = Network(2, 2, sic_residual=0.0, min_rate=0.0)
+    assert 0 <= upper_bound(net, np.zeros((2, 2))) < 1e-3
+    gains = np.array([[0.0, 1.0], [0.0, 0.0]])
+    alone = np.log2(1 + net.budget / net.noise)
+    np.testing.assert_allclose(upper_bound(net, gains), alone, rtol=1e-6)
+
+
 def test_bad_input_is_named():
     net = Network(2, 2, sic_residual=np.array([[0.1, 0.2], [0.1, 0.1]]))
     with pytest.raises(ValueError, match="sic_residual differs"):

@@ -407,3 +407,7 @@ def test_bad_input_is_named(rng):
     with pytest.raises(ValueError, match="16 infeasible draws"):
         hopeless = Network(n_subchannels=2, n_users=2, min_rate=50.0)
         learning.maximise_sum_rate(learning.equivariant_network(), [hopeless], batch_size=16)
+    with pytest.raises(ValueError, match="gains holds 1e[+]21; .* single precision"):
+        learning.allocate(model, SMALL, np.full((3, 4), 1e21), assignment)
+    with pytest.raises(ValueError, match="gains holds 1e[+]21; .* single precision"):
+        learning.imitate(model, SMALL, np.full((3, 3, 4), 1e21), assignment, labels)

@@ -188,3 +188,10 @@ def test_draws_keep_their_axes_and_their_assignments():
         np.testing.assert_array_equal(one, other.reshape(one.shape))
     empty = water_filling.allocate(net, gains[:0], assignment[0])
     assert empty.power.shape == (0, 5, 5) and empty.feasible.shape == (0,)
+
+
+def test_where_no_power_buys_a_rate_all_powers_are_optimal():
+    net = Network(n_subchannels=2, n_users=2, min_rate=0.0)
+    found = water_filling.allocate(net, np.zeros((2, 2)), np.eye(2, dtype=bool))
+    assert found.feasible and found.converged and found.residual == 0
+    assert found.power.sum() == pytest.approx(net.budget)
