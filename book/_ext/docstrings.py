@@ -31,8 +31,9 @@ def as_rest(app, what, name, obj, options, lines):
 
 
 def skip(app, what, name, obj, skipped, options):
-    # the fields of a NamedTuple: its docstring lists them, their own say "Alias for field number 0"
-    return True if type(obj).__name__ == "_tuplegetter" else None
+    # The fields of a NamedTuple: its docstring lists them, their own say "Alias for field number".
+    # And what Numba compiles: the modules share it among themselves, on arrays nobody checks.
+    return True if type(obj).__name__ in ("_tuplegetter", "CPUDispatcher") else None
 
 
 def setup(app):
