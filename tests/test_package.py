@@ -25,7 +25,6 @@ CORE = (
     "swaps",
     "joint_bound",
     "matching",
-    "records",
 )
 HEAVY = {"keras", "jax", "matplotlib", "papermill", "tensorflow", "torch"}
 
