@@ -79,7 +79,7 @@ def start(project, *command):
 def snakemake(project, *arguments):
     """Exit code, and what it said."""
     running = start(project, "snakemake", *arguments)
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=300)
     return running.returncode, said
 
 

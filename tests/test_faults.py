@@ -66,21 +66,6 @@ def test_a_killed_kernel_and_a_killed_papermill(project):
     assert planned(project) == {}
 
 
-def test_two_calls_at_once(project):
-    write_profile(project, {"n_users": [1, 2]})
-    first = start(project, "snakemake", CHAPTER)
-    while not (project / "_runs/lock").exists():
-        assert first.poll() is None
-        time.sleep(0.02)
-    returncode, said = snakemake(project, CHAPTER)
-    assert returncode != 0
-    assert "another call is at work in _runs/quick" in said and "Traceback" not in said, said
-    assert first.poll() is None  # it was still at work
-    said, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, said
-    assert len(made(project)) == 2 and planned(project) == {}
-
-
 def test_two_calls_at_once_set_up_one_environment(tmp_path):
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(small_project.ROOT / name, tmp_path)
@@ -100,10 +85,19 @@ def test_two_calls_at_once_set_up_one_environment(tmp_path):
     assert len(calls) == 2 and "--requirement" in calls[0] and "--editable" in calls[1]
 
 
-def test_a_clock_set_back(project):
-    write_profile(project, {"n_users": [1, 2]})
+def test_two_calls_at_once_and_then_a_clock_set_back(project):
+    write_profile(project, {"n_users": [1]})
+    first = start(project, "snakemake", CHAPTER)
+    while not (project / "_runs/lock").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
     returncode, said = snakemake(project, CHAPTER)
-    assert returncode == 0, said
+    assert returncode != 0
+    assert "another call is at work in _runs/quick" in said and "Traceback" not in said, said
+    assert first.poll() is None  # it was still at work
+    said, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, said
+
     tomorrow = time.time() + 86400
     for path in project.rglob("*"):
         os.utime(path, (tomorrow, tomorrow))
@@ -111,12 +105,12 @@ def test_a_clock_set_back(project):
     assert returncode == 0
     assert f"{CHAPTER} is dated in the future" in said
     assert "Nothing to be done" in said
-    assert all(written < time.time_ns() for written in made(project).values())
+    assert len(made(project)) == 1 and max(made(project).values()) < time.time_ns()
     # an edit that is dated before the results it makes stale
     source = project / "nomalib/rates.py"
     source.write_text(source.read_text() + "# edited\n")
     os.utime(source, (0, 0))
-    assert planned(project) == {"experiment": 2, "chapter": 1, "total": 3}
+    assert planned(project) == {"experiment": 1, "chapter": 1, "total": 2}
 
 
 namespaces = (
@@ -130,7 +124,7 @@ namespaces = (
 
 @pytest.mark.skipif(not namespaces, reason="needs a mount of its own: Linux with user namespaces")
 def test_a_full_disk_and_a_read_only_folder(project):
-    write_profile(project, {"n_users": [1, 2, 3]})
+    write_profile(project, {"n_users": [1, 2]})
     script = project / "steps.sh"
     script.write_text(
         f"""
@@ -146,7 +140,7 @@ def test_a_full_disk_and_a_read_only_folder(project):
         """
     )
     running = start(project, "unshare", "--map-root-user", "--mount", "bash", str(script))
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=300)
     assert "roomy ended with 0" in said, said
     full, readonly = said.split("full ended with 1")
     readonly, roomy = readonly.split("readonly ended with 1")
@@ -160,6 +154,6 @@ def test_a_full_disk_and_a_read_only_folder(project):
             found[path.name] = path.stat().st_mtime_ns
         return found
 
-    assert 0 < len(names("full")) < 3
+    assert names("full") and not (project / "kept/full/quick/book/chapter.ipynb").exists()
     assert names("full") == names("readonly")
-    assert names("full").items() <= names("roomy").items() and len(names("roomy")) == 3
+    assert names("full").items() <= names("roomy").items() and len(names("roomy")) == 2
