@@ -21,9 +21,7 @@ FIGURES = {"plt.figure", "plt.subplots", "plt.subplot_mosaic", "plt.subplot"}
 # cells of more than 15 lines that are still to be cut
 TO_BE_CUT = {
     "beyond_imitation.ipynb": {"589772c5", "8fd99ed5", "173b57cc", "488a62ac", "59614e0c"},
-    "convexity.ipynb": {"c14"},
     "deployment.ipynb": {"3a33dd26", "d8c280a2", "ae1d86e7"},
-    "exact_optimum.ipynb": {"c10", "c16"},
     "experiments/deployment.ipynb": {"ae1d86e7"},
     "experiments/size_free.ipynb": {"9a1e8ef7"},
     "experiments/training.ipynb": {"7a7955af", "7c056d69"},
