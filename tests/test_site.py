@@ -268,6 +268,18 @@ def test_the_theme_switches(browser):
         assert len(colours) == 2
 
 
+def test_paper_is_light(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/index.html") as visit:
+        visit.page.evaluate(THEME, "dark")
+        visit.page.evaluate(
+            "addEventListener('beforeprint', () =>"
+            " { window.printed = document.documentElement.dataset.theme })"
+        )
+        visit.page.pdf()
+        assert visit.page.evaluate("window.printed") == "light"
+        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_the_keyboard_reaches_the_text(browser):
     with Visit(browser, f"{SITE.as_uri()}/book/index.html") as visit:
         visit.page.keyboard.press("Tab")

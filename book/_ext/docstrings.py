@@ -24,7 +24,8 @@ def as_rest(app, what, name, obj, options, lines):
             if literal_at is None and not line.lstrip().startswith((">>>", "...")):
                 code = re.split(r"(`[^`]*`)", line)
                 code[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in code[::2]]
-                line = "".join(code)
+                # "N." alone would count as an item of a numbered list
+                line = re.sub(r"(: [A-Z])\.$", r"\1", "".join(code))
             previous = line
         out.append(line)
     lines[:] = out
