@@ -183,16 +183,28 @@ def test_a_search_over_takers_closes_the_gap_at_little_noise():
     assert np.nanmean(many) < 1e-4
 
 
-def test_a_draw_is_solved_to_the_same_bits_in_any_batch_and_on_any_number_of_threads():
-    net, gains, assignment = draws(300, 5, n_subchannels=10, n_users=10)
+@pytest.mark.parametrize(
+    ("allocate", "residual"),
+    [
+        (interior_point.allocate, 0.01),
+        (interior_point.allocate, np.random.default_rng(9).random((10, 10))),
+        (water_filling.allocate, 0.01),
+    ],
+    ids=["interior point", "interior point, ε by user", "water-filling"],
+)
+def test_a_draw_is_solved_to_the_same_bits_in_any_batch_and_on_any_number_of_threads(
+    allocate, residual
+):
+    size = {"n_subchannels": 10, "n_users": 10, "max_users_per_subchannel": 3}
+    net, gains, assignment = draws(300, 5, **size, sic_residual=residual, noise=1e-2)
     threads = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        alone = [interior_point.allocate(net, gains[b], assignment[b]) for b in range(300)]
-        batches = [interior_point.allocate(net, gains, assignment)]
+        alone = [allocate(net, gains[b], assignment[b]) for b in range(300)]
+        batches = [allocate(net, gains, assignment)]
         numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-        batches.append(interior_point.allocate(net, gains, assignment))
-        batches.append(interior_point.allocate(net, gains[::-1], assignment[::-1]))
+        batches.append(allocate(net, gains, assignment))
+        batches.append(allocate(net, gains[::-1], assignment[::-1]))
     finally:
         numba.set_num_threads(threads)
     reverse = (slice(None), slice(None), slice(None, None, -1))

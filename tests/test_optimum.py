@@ -1,6 +1,7 @@
 from dataclasses import replace
 from itertools import product
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -191,9 +192,17 @@ def test_a_tighter_tolerance_gives_a_tighter_bound():
     assert (tight.sum_rate[ok] <= loose.upper_bound[ok]).all()
 
 
-def test_a_draw_does_not_depend_on_its_batch():
+def test_a_draw_does_not_depend_on_its_batch_or_the_number_of_threads():
     gains, assignment = draws(PAPER, 6)
-    together = optimum.allocate(PAPER, gains, assignment)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        together = optimum.allocate(PAPER, gains, assignment)
+        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+        for part, whole in zip(optimum.allocate(PAPER, gains, assignment), together, strict=True):
+            np.testing.assert_array_equal(part, whole)
+    finally:
+        numba.set_num_threads(threads)
     for b in range(6):
         alone = optimum.allocate(PAPER, gains[b], assignment[b])
         for part, whole in zip(alone, together, strict=True):
