@@ -48,7 +48,7 @@ def content(*paths):
     return hashlib.sha256(b"".join(map(Path.read_bytes, map(Path, paths)))).hexdigest()[:16]
 
 
-COMPILED = ("interior_point", "matching", "optimum", "learning")
+COMPILED = ("interior_point", "matching", "optimum", "learning", "deployed")
 KERNELS = [f"{RUN}/kernels/{module}" for module in COMPILED]
 
 # One core for each job: the parallelism is in the number of jobs.

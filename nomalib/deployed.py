@@ -143,6 +143,14 @@ def allocate(
 
     Raises:
         ValueError: naming the argument, the value and what is allowed.
+
+    >>> widths = (12, 4, 4, 2)      # inputs for 2 users a subchannel, two hidden layers, outputs
+    >>> biases = tuple(np.zeros(width, np.float32) for width in widths[1:])
+    >>> kernels = tuple(np.zeros(shape, np.float32) for shape in zip(widths, widths[1:]))
+    >>> net = Network(n_subchannels=2, n_users=2, power_dbm=30.0)
+    >>> gains, everyone = np.array([[2.0, 1.0], [1.0, 0.5]]), np.ones((2, 2), bool)
+    >>> round(float(allocate(SizeFree(2, kernels, biases), net, gains, everyone).power.sum()), 9)
+    1.0
     """
     if net.max_users_per_subchannel > network.slots:
         _, assigned, _ = polytope.flat_draws(net, gains, assignment)

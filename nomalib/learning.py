@@ -138,7 +138,7 @@ def maximise_sum_rate(
     epochs: int = 8,
     steps_per_epoch: int = 400,
     batch_size: int = 256,
-    learning_rate: float = 5e-3,
+    learning_rate: float = 2e-2,
     loss: keras.losses.Loss | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -186,7 +186,7 @@ def training_networks(n_networks: int, rng: np.random.Generator) -> list[Network
     networks = []
     for _ in range(n_networks):
         n, m = int(rng.choice([5, 10, 15])), int(rng.choice([10, 20, 30]))
-        noise = 10 ** rng.uniform(-2.3, 0.3)
+        noise = 10 ** rng.uniform(-3.5, 0.3)
         uniform = np.full((n, m), rng.choice([0.0, 0.01, 0.1, 0.5]))
         residuals = [uniform, rng.random((n, m)), rng.choice([0.0, 1.0], (n, m))]
         networks.append(
