@@ -18,15 +18,6 @@ PAGES = sorted((ROOT / "book").glob("*.md")) + CHAPTERS
 ELSEWHERE = re.compile(r"(?<![\w.:/])/" + r"(work|root|home|tmp|mnt|Users|private)/")
 # calls of pyplot that start a figure, and with it an image on the page
 FIGURES = {"plt.figure", "plt.subplots", "plt.subplot_mosaic", "plt.subplot"}
-# cells of more than 15 lines that are still to be cut
-TO_BE_CUT = {
-    "beyond_imitation.ipynb": {"589772c5", "8fd99ed5", "173b57cc", "488a62ac", "59614e0c"},
-    "deployment.ipynb": {"3a33dd26", "d8c280a2", "ae1d86e7"},
-    "experiments/deployment.ipynb": {"ae1d86e7"},
-    "experiments/size_free.ipynb": {"9a1e8ef7"},
-    "experiments/training.ipynb": {"7a7955af", "7c056d69"},
-    "imitation.ipynb": {"3865b6ac", "60e8f3b4"},
-}
 
 every_notebook = pytest.mark.parametrize("path", CHAPTERS + EXPERIMENTS, ids=lambda path: path.stem)
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -67,8 +58,7 @@ def test_a_notebook_is_valid_and_holds_no_outputs(path):
 @every_notebook
 def test_no_code_cell_has_more_than_fifteen_lines(path):
     lengths = {cell.id: len(cell.source.splitlines()) for cell in code_cells(path)}
-    over = {name for name, lines in lengths.items() if lines > 15}
-    assert over <= TO_BE_CUT.get(str(path.relative_to(ROOT / "book")), set())
+    assert {name: lines for name, lines in lengths.items() if lines > 15} == {}
 
 
 @every_notebook
