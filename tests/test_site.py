@@ -141,10 +141,10 @@ def survey(browser):
             found["width"] = page.evaluate("document.documentElement.scrollWidth")
             page.set_viewport_size(DESK)
             page.evaluate(LIGHTEN)
+            page.add_style_tag(content="* { transition: none !important }")  # no colour half way
             page.evaluate(AXE)
             for theme in ("light", "dark"):
                 page.evaluate(THEME, theme)
-                page.wait_for_timeout(300)  # colours fade over
                 found[theme] = [
                     (violation["id"], node["html"][:200])
                     for violation in page.evaluate(RUN_AXE, OF_COLOUR if theme == "dark" else {})
