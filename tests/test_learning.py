@@ -34,7 +34,7 @@ def trained():
     rng = np.random.default_rng(1)
     model = learning.equivariant_network()
     networks = [Network(), Network(sic_residual=rng.random((10, 10)))]
-    learning.maximise_sum_rate(model, networks, epochs=3, steps_per_epoch=150)
+    learning.maximise_sum_rate(model, networks, epochs=1, steps_per_epoch=120)
     return model
 
 
@@ -237,8 +237,7 @@ def test_subchannels_that_serve_nobody_change_nothing(untrained, rng):
     np.testing.assert_allclose(power[:, :4], narrow, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("noise", [0.01, 30.0])
-@pytest.mark.parametrize("sic_residual", [0.0, 0.01, 0.5])
+@pytest.mark.parametrize("noise, sic_residual", [(0.01, 0.5), (30.0, 0.0), (30.0, 0.01)])
 def test_the_strongest_at_their_water_level_are_the_exact_optimum(rng, noise, sic_residual):
     net = Network(noise=noise, sic_residual=sic_residual, min_rate=1e-4)
     gains, assignment = draw_gains(net, 300, rng), random_assignment(net, rng, 300)
@@ -301,11 +300,15 @@ def test_sum_rate_training_gains_where_the_optimum_is_hard(trained, rng):
 def test_residual_tells_how_far_from_optimal_a_power_is(trained, rng):
     net = Network()
     gains, assignment = draw_gains(net, 500, rng), random_assignment(net, rng, 500)
-    found = learning.allocate(trained, net, gains, assignment)
+    before, after = (
+        learning.allocate(model, net, gains, assignment)
+        for model in (learning.equivariant_network(), trained)
+    )
     exact = water_filling.allocate(net, gains, assignment)
-    assert (found.n_iter == 1).all()
-    assert 1e-6 < np.nanmedian(found.residual) < 1e-2
-    assert (found.residual > exact.residual)[found.feasible].all()
+    assert (after.n_iter == 1).all()
+    assert np.nanmedian(after.residual) < 1e-2 * np.nanmedian(before.residual)
+    assert 1e-4 < np.nanmedian(before.residual) < 1
+    assert (before.residual > exact.residual)[before.feasible].all()
 
 
 def test_a_size_never_trained_on(trained, rng):
