@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import circulant
 
-from nomalib import compression, deployed, learning, polytope, water_filling
+from nomalib import compression, deployed, layers, learning, polytope, water_filling
 from nomalib.layers import keras
 from nomalib.network import Network, draw_gains, random_assignment
 
@@ -138,6 +138,17 @@ def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, draws, tmp_path
             np.eye(10, 5, dtype=bool) | np.eye(10, 5, -5, dtype=bool),
         )
     assert polytope.reduce(NET, gains, assignment).feasible.any()
+
+
+def test_a_network_without_an_artefact_of_its_kind_is_refused(tmp_path):
+    """Its last layer alone does not make a network the size-free one."""
+    problem = keras.Input((None, 4, 5))
+    logits = keras.layers.Dense(4)(layers.AtThePrice()(problem))
+    other = keras.Model(problem, layers.SpareShares()(problem, logits), name="other")
+    with pytest.raises(ValueError, match="'other' ends in SpareShares"):
+        compression.save(other, tmp_path / "network.npz")
+    with pytest.raises(ValueError, match="ends in SpareShares"):
+        compression.save(compression.quantise(learning.equivariant_network()), tmp_path / "n.npz")
 
 
 def test_running_an_artefact_needs_no_keras(trained, tmp_path):

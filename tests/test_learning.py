@@ -202,6 +202,26 @@ def test_random_weights_are_feasible_on_many_draws(untrained, rng, interference_
     check_feasible(net, gains, assignment, learning.allocate(model, net, gains, assignment))
 
 
+def other_network():
+    """The feasible head on layers of one's own, which only Keras runs."""
+    problem = keras.Input((None, 4, 5))
+    logits = keras.layers.Dense(4)(layers.AtThePrice()(problem))
+    return keras.Model(problem, layers.SpareShares()(problem, logits))
+
+
+def test_the_head_is_feasible_on_any_layers(rng):
+    model = randomised(other_network(), rng, 1.0)
+    net = Network(sic_residual=rng.random((10, 10)))
+    gains, assignment = draw_gains(net, 500, rng), random_assignment(net, rng, 500)
+    found = learning.allocate(model, net, gains, assignment)
+    check_feasible(net, gains, assignment, found)
+    shares = polytope.reduce(net, gains, assignment)
+    u = model.predict_on_batch(layers.problem(shares, 4)).astype(float)[..., :3]
+    u /= u.sum(axis=(1, 2), keepdims=True)
+    power = polytope.power(net, shares, u)
+    np.testing.assert_allclose(found.power, power, rtol=1e-6, atol=1e-7)
+
+
 def test_permuting_subchannels_permutes_the_power(untrained, rng):
     residual = rng.random((6, 5))
     net = Network(n_subchannels=6, n_users=5, sic_residual=residual)
