@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book paper test site-test lint format bench clean
+.PHONY: help book paper test fuzz site-test lint format bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ paper: $(READY)  ## run the notebooks at the paper's full size and build the boo
 test: $(READY)  ## run the tests
 	$(BIN)/pytest
 
+fuzz: $(READY)  ## generate more than a million inputs to all public functions, half an hour
+	$(BIN)/pytest tests/test_fuzz.py --hypothesis-profile=deep
+
 site-test: $(READY)  ## test the built book in a real browser, after make book
 	SITE=_build/html $(BIN)/pytest tests/test_site.py
 
@@ -35,7 +38,7 @@ format: $(READY)  ## mend style, and strip the notebooks of outputs
 	$(BIN)/ruff format
 	find book -name '*.ipynb' -not -path '*/.*' -exec $(BIN)/nbstripout --keep-id {} +
 
-bench: $(READY)  ## time the solvers side by side (benchmarks/*.py)
+bench: $(READY)  ## time the solvers side by side, and soak them (benchmarks/*.py)
 	@$(BIN)/pip install --quiet --requirement benchmarks/requirements.txt
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
 

@@ -1,0 +1,94 @@
+"""A seed gives the same numbers: whatever the threads and the order, and from a record alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from nomalib import interior_point, learning, matching, optimum, polytope, records, water_filling
+from nomalib.network import Network, draw_gains, random_assignment
+
+ROOT = Path(__file__).parents[1]
+UNIFORM = Network(n_subchannels=4, n_users=5, max_subchannels_per_user=3)
+UNEVEN = Network(
+    n_subchannels=4,
+    n_users=5,
+    max_subchannels_per_user=3,
+    sic_residual=np.random.default_rng(5).random((4, 5)),
+)
+
+
+def by_network(net, gains, assignment):
+    return learning.allocate(learning.equivariant_network(), net, gains, assignment)
+
+
+CALLS = {
+    "reduce": (polytope.reduce, UNEVEN),
+    "water_filling": (water_filling.allocate, UNIFORM),
+    "interior_point": (interior_point.allocate, UNEVEN),
+    "optimum": (optimum.allocate, UNEVEN),
+    "size_free": (by_network, UNEVEN),
+    "paus": (matching.paus, UNIFORM),
+}
+
+
+def same(found, expected, at):
+    for one, other in zip(found, expected, strict=True):
+        if one.shape == other.shape[:1] or one.ndim == other.ndim:
+            width = min(one.shape[-1], other.shape[-1])  # a trace is as long as its batch needs
+            one, other = one[..., :width], other[..., :width]
+        np.testing.assert_array_equal(one, other[at])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_threads_order_and_company_change_nothing(name):
+    call, net = CALLS[name]
+    rng = np.random.default_rng(7)
+    n_draws = 200 if name != "optimum" else 20
+    gains, assignment = draw_gains(net, n_draws, rng), random_assignment(net, rng, n_draws)
+    threads = numba.get_num_threads()
+    expected = call(net, gains, assignment)
+    try:
+        for count in {1, numba.config.NUMBA_NUM_THREADS}:
+            numba.set_num_threads(count)
+            same(call(net, gains, assignment), expected, slice(None))
+            shuffled = rng.permutation(n_draws)
+            same(call(net, gains[shuffled], assignment[shuffled]), expected, shuffled)
+            same(call(net, gains[:64], assignment[:64]), expected, slice(64))
+    finally:
+        numba.set_num_threads(threads)
+
+
+TINY = dict(n_users=4, n_subchannels=3, n_train=60, n_test=40, epochs=2, size_free_steps=2, seed=3)
+
+
+def run_experiment(record, parameters, threads):
+    """The experiment `scenario`, as the workflow runs it but for the threads of the solvers."""
+    given = [part for pair in parameters.items() for part in ("-p", pair[0], str(pair[1]))]
+    papermill = [Path(sys.executable).with_name("papermill"), "book/experiments/scenario.ipynb"]
+    command = [*papermill, record.with_suffix(".ipynb"), "-p", "record", record, *given]
+    quiet = ["--no-progress-bar", "--log-level", "ERROR"]
+    settings = {
+        "PYTHONPATH": str(ROOT),
+        "NUMBA_NUM_THREADS": str(threads),
+        "NPROC": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+    subprocess.run([*command, *quiet], cwd=ROOT, env=os.environ | settings, check=True)
+    return records.read(record)
+
+
+def test_a_record_is_rebuilt_from_its_own_parameters(tmp_path):
+    first = run_experiment(tmp_path / "first.json", TINY, threads=1)
+    assert first["parameters"].items() > TINY.items()
+    again = run_experiment(tmp_path / "again.json", first["parameters"], threads=2)
+    assert again["parameters"] == first["parameters"]
+    assert again["provenance"]["source"] == first["provenance"]["source"]
+    measured = {n: value for n, value in first["metrics"].items() if not n.endswith("_s")}
+    assert len(measured) > 20 and measured.keys() < again["metrics"].keys()
+    for name, value in measured.items():
+        np.testing.assert_array_equal(again["metrics"][name], value, name)
