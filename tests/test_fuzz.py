@@ -41,8 +41,8 @@ generated = 0
 @pytest.fixture(scope="module", autouse=True)
 def how_many(request):
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line(f"\n{generated:,} draws of gains were generated")
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{generated:,} draws of gains were generated")
 
 
 @st.composite
