@@ -149,11 +149,18 @@ WANTED = {
 }
 
 
+def is_companion(path):
+    """Whether a run left it beside its record: a trained network, or how far its training came."""
+    part, name, file, *_ = *path.relative_to(RUN).parts, ""
+    mine = part == "records" and file.split(".")[0] in RUNS.get(name, {})
+    return mine and str(path) not in WANTED
+
+
 def tidy():
     shutil.rmtree(Path(RUN, "xla"), ignore_errors=True)
     made = [path for part in ("records", "experiments", "book") for path in Path(RUN, part).rglob("*")]
     for path in filter(Path.is_file, made):
-        if str(path) not in WANTED or not is_whole(path):
+        if not (is_companion(path) or str(path) in WANTED and is_whole(path)):
             print(f"Removing {path}: not whole, or not asked for any more", file=sys.stderr)
             path.unlink()
     for path in filter(Path.is_file, [*made, Path("_build/html/index.html")]):

@@ -92,7 +92,8 @@ def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
     """Many records as rows, one flat dict of parameters and metrics each.
 
     Args:
-        source: a folder, of which all *.json below count in the order of their paths; or paths.
+        source: a folder, of which all *.json below count in the order of their paths, but those in
+            a folder *.unfinished, where a run that may go on keeps its state; or paths.
 
     Raises:
         ValueError: one of the files is no whole record, naming it.
@@ -101,7 +102,8 @@ def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
     if isinstance(source, (str, Path)):
         if not Path(source).is_dir():
             raise FileNotFoundError(f"{source} is no folder of records")
-        source = sorted(Path(source).rglob("[!.]*.json"))
+        found = Path(source).rglob("[!.]*.json")
+        source = sorted(path for path in found if ".unfinished/" not in path.as_posix())
     rows = [read(path) for path in source]
     return [row["parameters"] | row["metrics"] for row in rows]
 

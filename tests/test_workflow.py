@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,10 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     second.write_text(second.read_text().replace('"n_users": ', '"n_users": 1'))
     alien = first.with_name("0123456789ab.json")
     records.write(alien, {}, {})
+    model, backup = first.with_suffix(".keras"), Path(f"{second}.unfinished/backup/epoch.json")
+    backup.parent.mkdir(parents=True)
+    for companion in (model, backup):
+        companion.write_bytes(b"\x80")
     chapter = project / CHAPTER
     chapter.write_bytes(chapter.read_bytes()[:-20])
     returncode, said = snakemake(project, CHAPTER)
@@ -102,6 +107,7 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     for path in (first, second, alien, chapter):
         assert f"Removing {path.relative_to(project)}" in said
     assert is_whole() and not alien.exists()
+    assert model.exists() and backup.exists()  # what a run leaves beside its record
     assert not list(project.glob("_runs/quick/**/*.[0-9]*.ipynb"))  # no half-done notebook stays
 
     # what runs again: nothing; what a grid adds; what an edit in nomalib reaches
