@@ -2,7 +2,6 @@
 
 import json
 import random
-import resource
 import signal
 import time
 from pathlib import Path
@@ -132,13 +131,9 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     ],
 )
 def test_a_bad_grid_stops_before_anything_runs(project, grid, says):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     returncode, said = sweep(project, grid)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert returncode != 0
     assert all(part in said for part in says), said
-    # of its own work: the machine may be busy
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
     assert not list(project.glob("_runs/sweeps/**/*.json"))
 
 
