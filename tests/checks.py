@@ -7,9 +7,11 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from nomalib import polytope, rates, water_filling
+from nomalib.network import Network
 
 
 class Problem(NamedTuple):
@@ -203,3 +205,18 @@ def better_swap(net, gains, assignment, power, rule):
                 continue
             return i1, j1, i2, j2
     return None
+
+
+@st.composite
+def extreme_cases(draw):
+    """Network, gains of 0 and from 1e-50 to 1e48, and a full assignment, of two subchannels."""
+    net = Network(
+        n_subchannels=2,
+        n_users=3,
+        interference_gain=draw(st.sampled_from(["interferer", "receiver"])),
+        sic_residual=draw(st.floats(0, 1)),
+        min_rate=draw(st.sampled_from([0.0, 0.01])),
+    )
+    magnitudes = st.sampled_from([0.0, 1e-50, 1e-9, 1e-3, 1.0, 1e3, 1e48])
+    gains = np.reshape(draw(st.lists(magnitudes, min_size=6, max_size=6)), (2, 3))
+    return net, gains, np.ones((2, 3), bool)

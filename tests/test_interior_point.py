@@ -6,8 +6,8 @@ import jax
 import numba
 import numpy as np
 import pytest
+from checks import extreme_cases
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
 from nomalib import interior_point, optimum, rates, water_filling
@@ -242,22 +242,9 @@ def test_trace_is_the_path_to_what_allocate_returns(residual):
 
 
 @settings(derandomize=True, deadline=None, max_examples=80)
-@given(
-    st.sampled_from(CONVENTIONS),
-    st.floats(0, 1),
-    st.lists(st.sampled_from([0.0, 1e-50, 1e-9, 1e-3, 1.0, 1e3, 1e48]), min_size=6, max_size=6),
-    st.sampled_from([0.0, 0.01]),
-)
-def test_extreme_gains(convention, residual, gains, min_rate):
-    net = Network(
-        n_subchannels=2,
-        n_users=3,
-        sic_residual=residual,
-        min_rate=min_rate,
-        interference_gain=convention,
-    )
-    gains = np.reshape(gains, (2, 3))
-    case = net, gains, np.ones((2, 3), bool)
+@given(extreme_cases())
+def test_extreme_gains(case):
+    net, gains, _ = case
     found, exact = interior_point.allocate(*case), water_filling.allocate(*case)
     assert found.feasible == exact.feasible
     if not found.feasible:

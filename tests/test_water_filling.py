@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from checks import extreme_cases
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 
 from nomalib import polytope, rates, water_filling
@@ -153,23 +153,11 @@ def test_a_residual_that_differs_between_subchannels_is_not():
 
 
 @settings(derandomize=True, deadline=None, max_examples=80)
-@given(
-    st.sampled_from(CONVENTIONS),
-    st.floats(0, 1),
-    st.lists(st.sampled_from([0.0, 1e-50, 1e-9, 1e-3, 1.0, 1e3, 1e48]), min_size=6, max_size=6),
-    st.sampled_from([0.0, 0.01]),
-)
-def test_extreme_gains(convention, residual, gains, min_rate):
-    net = Network(
-        n_subchannels=2,
-        n_users=3,
-        sic_residual=residual,
-        min_rate=min_rate,
-        interference_gain=convention,
-    )
-    gains = np.reshape(gains, (2, 3))
-    found = water_filling.allocate(net, gains, np.ones((2, 3), bool))
-    if min_rate > 0 and gains.min() < 1e-8:
+@given(extreme_cases())
+def test_extreme_gains(case):
+    net, gains, _ = case
+    found = water_filling.allocate(*case)
+    if net.min_rate > 0 and gains.min() < 1e-8:
         assert not found.feasible
     if not found.feasible:
         assert np.isnan(found.power).all() and np.isnan(found.residual) and not found.converged
