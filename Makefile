@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# one process for each core; a group of tests stays in one
+PYTEST := $(BIN)/pytest --numprocesses logical --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help book paper test fuzz site-test lint format bench clean
@@ -19,13 +21,13 @@ paper: $(READY)  ## run the notebooks at the paper's full size and build the boo
 	@echo "Open file://$(CURDIR)/_build/html/index.html"
 
 test: $(READY)  ## run the tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 fuzz: $(READY)  ## generate more than a million inputs to all public functions, half an hour
-	$(BIN)/pytest tests/test_fuzz.py --hypothesis-profile=deep
+	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep
 
 site-test: $(READY)  ## test the built book in a real browser, after make book
-	SITE=_build/html $(BIN)/pytest tests/test_site.py
+	SITE=_build/html $(PYTEST) tests/test_site.py
 
 lint: $(READY)  ## check style, types, and that notebooks hold no outputs
 	$(BIN)/ruff check

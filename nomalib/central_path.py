@@ -203,6 +203,8 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
 
         # a step that descends and is not cut short by the boundary
         keep = max(0.99, 1.0 - barrier / scale)
+        # doubling does not lift 0, which μ may round to
+        least_shift = max(barrier, 1e-300)
         for i in range(n):
             shift[i] = 0.0
         attempt = 0
@@ -220,11 +222,11 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
             if (descends and step >= 0.1) or attempt > 30:
                 break
             if descends:
-                shift[tight] = max(barrier, 2.0 * shift[tight])
+                shift[tight] = max(least_shift, 2.0 * shift[tight])
             else:
                 for i in range(n):
                     while factorise(i, counts[i], block, shift, factor) > 0:
-                        shift[i] = max(barrier, 2.0 * shift[i])
+                        shift[i] = max(least_shift, 2.0 * shift[i])
 
         # fraction to the boundary, then backtracking on the barrier function
         step_dual, slope = 1.0, 0.0

@@ -169,11 +169,10 @@ def _reduction_count(
     if not shares.feasible:
         raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
     constants = polytope.constants(net, assigned)
-    empty = polytope.empty_shares(net.n_subchannels, constants[4])
-    there, _ = counted(polytope.reduce_draw, draws[0], assigned[0], constants, *empty)
+    slots = polytope.Slots(*shares[:-1])
+    there, _ = counted(polytope.reduce_draw, draws[0], assigned[0], constants, slots)
     back, _ = counted(
         polytope.write_power,
-        *(net.budget, float(shares.spare), shares.users, shares.minimal, shares.spread),
-        *(np.zeros(shares.users.shape), draws[0]),
+        *(net.budget, float(shares.spare), slots, np.zeros(shares.users.shape), draws[0]),
     )
     return shares, there.flops + back.flops, there.workspace + sum(p.nbytes for p in shares)

@@ -34,7 +34,8 @@ def counted(kernel: Callable, *arguments: Any) -> tuple[Count, Any]:
     31
     """
     tally = _Tally()
-    returned = _as_python(kernel, tally)(*(_numbers(item, tally) for item in arguments))
+    with np.errstate(all="ignore"):  # as in the compiled kernel
+        returned = _as_python(kernel, tally)(*(_numbers(item, tally) for item in arguments))
     plain = tuple(map(_plain, returned)) if isinstance(returned, tuple) else _plain(returned)
     return Count(tally.flops, tally.workspace), plain
 
@@ -104,16 +105,17 @@ class _Arrays:
 def _numbers(value: Any, tally: _Tally, made: bool = False) -> Any:
     """Floats, and arrays and tuples of floats, as numbers that count."""
     if isinstance(value, tuple):
-        return tuple(_numbers(part, tally) for part in value)
+        parts = [_numbers(part, tally) for part in value]
+        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
     if isinstance(value, np.ndarray):
         tally.workspace += made * value.nbytes
         if value.dtype.kind != "f":
             return value
         array = np.empty(value.shape, object)
         for index in np.ndindex(value.shape):
-            array[index] = _Number(float(value[index]), tally)
+            array[index] = _Number(value[index], tally)
         return array
-    return _Number(float(value), tally) if isinstance(value, float) else value
+    return _Number(np.float64(value), tally) if isinstance(value, float) else value
 
 
 class _Module:

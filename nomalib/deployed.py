@@ -11,6 +11,7 @@ An artefact is one .npz file without pickled objects, written by `nomalib.compre
 A NumPy archive and a compiled kernel need no package beyond those of the solvers.
 """
 
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,7 +119,9 @@ def power(
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
     if artefact.shape != gains.shape[1:]:
         raise ValueError(f"artefact is for {artefact.shape}; net has {gains.shape[1:]}")
-    seen = single_precision(gains * assignment).reshape(len(gains), -1)[:, artefact.inputs]
+    seen = single_precision(gains * assignment).reshape(len(gains), prod(artefact.shape))[
+        :, artefact.inputs
+    ]
     written = forward(artefact.layers, seen)
     out = np.empty(gains.shape)
     constants = polytope.constants(net, assignment)
@@ -206,12 +209,10 @@ def _circulant(layer: Layer, x: NDArray[np.float32]) -> NDArray[np.float32]:
 def _normalise(first, last, gains, assignment, constants, budget, outputs, written, out):
     """Algorithm 1, line 7; a draw without a positive output gets equal power."""
     n, m = gains.shape[1:]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, constants[4])
+    slots = polytope.empty_slots(n, constants[4])
     for b in range(first, last):
         assigned = assignment[b % assignment.shape[0]]
-        spare = polytope.reduce_draw(
-            gains[b], assigned, constants, users, minimal, spread, strength, coupling
-        )
+        spare = polytope.reduce_draw(gains[b], assigned, constants, slots)
         out[b] = 0.0 if spare >= 0.0 else np.nan
         if not spare >= 0.0:
             continue
@@ -349,7 +350,7 @@ def _size_free(
 ):
     n, fullest = gains.shape[1], constants[4]
     size = max(1, _ROWS // n)
-    problems = [polytope.empty_shares(n, fullest) for _ in range(size)]
+    problems = [polytope.empty_slots(n, fullest) for _ in range(size)]
     counts = np.zeros((size, n), np.int64)
     alpha, q = np.empty((size, n, fullest)), np.empty((size, n, fullest, fullest))
     u, fraction, gradient = np.empty((n, fullest)), np.empty((n, fullest)), np.empty((n, fullest))
@@ -359,28 +360,19 @@ def _size_free(
         n_draws = min(size, last - start)
         for at in range(n_draws):
             b = start + at
-            users, minimal, spread, strength, coupling = problems[at]
-            spare[b] = polytope.reduce_draw(
-                gains[b],
-                assignment[b % assignment.shape[0]],
-                constants,
-                users,
-                minimal,
-                spread,
-                strength,
-                coupling,
-            )
+            assigned, problem = assignment[b % assignment.shape[0]], problems[at]
+            spare[b] = polytope.reduce_draw(gains[b], assigned, constants, problem)
             seen[at] = 0.0
             if not spare[b] >= 0.0:
                 continue
             for i in range(n):
                 counts[at, i] = 0
                 for k in range(fullest):
-                    counts[at, i] += users[i, k] >= 0
+                    counts[at, i] += problem.users[i, k] >= 0
                     fraction[i, k] = 1.0
-                    alpha[at, i, k] = min(max(strength[i, k], SMALLEST), LARGEST)
+                    alpha[at, i, k] = min(max(problem.strength[i, k], SMALLEST), LARGEST)
                     for other in range(fullest):
-                        q[at, i, k, other] = min(coupling[i, k, other], LARGEST)
+                        q[at, i, k, other] = min(problem.coupling[i, k, other], LARGEST)
             level = common_level(alpha[at], q[at], counts[at], 1, fraction)
             for i in range(n):
                 if counts[at, i]:
@@ -393,12 +385,11 @@ def _size_free(
             if not spare[b] >= 0.0:
                 power[b] = np.nan
                 continue
-            users, minimal, spread, strength, coupling = problems[at]
             for i in range(n):
                 for k in range(counts[at, i]):
                     prior = LOGIT_BEST if seen[at, i, k] == 1.0 else LOGIT_OTHERS
                     logits[at, i, k] += np.float32(prior)
             take(alpha[at], q[at], counts[at], logits[at], fraction, u)
             floor = np.log1p(constants[1]) * counts[at].sum()
-            residual[b] = polytope.certify(users, strength, coupling, u, floor, gradient)
-            polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])
+            residual[b] = polytope.certify(problems[at], u, floor, gradient)
+            polytope.write_power(budget, spare[b], problems[at], u, power[b])

@@ -87,38 +87,35 @@ def trace(net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e
         raise ValueError(f"gains has leading axes {lead}; a trace is of one draw (N, M)")
     draw_constants = polytope.constants(net, assignment)
     n, fullest = net.n_subchannels, draw_constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
-    spare = polytope.reduce_draw(
-        gains[0], assignment[0], draw_constants, users, minimal, spread, strength, coupling
-    )
+    slots = polytope.empty_slots(n, fullest)
+    spare = polytope.reduce_draw(gains[0], assignment[0], draw_constants, slots)
     if not spare >= 0.0:
         raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
     log = np.zeros((MAX_ITERATIONS + 1, TRACED))
     path = np.zeros((MAX_ITERATIONS + 1, n, fullest))
     u = np.empty((n, fullest))
-    counts = polytope.filled(users)
+    counts = polytope.filled(slots.users)
     floor = np.log1p(draw_constants[1]) * counts.sum()
-    starts.first_start(counts, strength, coupling, u)
+    starts.first_start(counts, slots.strength, slots.coupling, u)
     n_iter, _, _ = follow(
-        counts, strength, coupling, u, starts.CENTRING_FIRST, floor, tol, log, path
+        counts, slots.strength, slots.coupling, u, starts.CENTRING_FIRST, floor, tol, log, path
     )
     power = np.empty((n_iter + 1, n, net.n_users))
     for iterate in range(n_iter + 1):
-        polytope.write_power(
-            net.budget, spare, users, minimal, spread, path[iterate], power[iterate]
-        )
+        polytope.write_power(net.budget, spare, slots, path[iterate], power[iterate])
     f, barrier, gap, residual, step = log[: n_iter + 1].T
     return Trace((floor - f) / np.log(2.0), barrier, gap, residual, step, power)
 
 
 @njit(cache=True, error_model="numpy")
-def solve(users, residuals, strength, coupling, floor, tol, restarts, u):
+def solve(slots, residuals, floor, tol, restarts, u):
     """The best optimum found of one draw, into u (N, K); returns (iterations, KKT residual, f).
 
     `residuals` are ε (N, M). Where the price of power shows no better taker, one restart follows a
     search over takers, unless ε is uniform, where that cannot help.
     """
     n, fullest = u.shape
+    users, strength, coupling = slots.users, slots.strength, slots.coupling
     counts = polytope.filled(users)
     log, path = np.empty((0, TRACED)), np.empty((0, n, fullest))
     start = np.zeros((n, fullest))
@@ -158,24 +155,14 @@ def _allocate_draws(
     first, last, gains, assignment, constants, budget, power, spare, n_iter, residual, tol, restarts
 ):
     n, fullest = gains.shape[1], constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    slots = polytope.empty_slots(n, fullest)
     u = np.empty((n, fullest))
     for b in range(first, last):
-        spare[b] = polytope.reduce_draw(
-            gains[b],
-            assignment[b % assignment.shape[0]],
-            constants,
-            users,
-            minimal,
-            spread,
-            strength,
-            coupling,
-        )
+        assigned = assignment[b % assignment.shape[0]]
+        spare[b] = polytope.reduce_draw(gains[b], assigned, constants, slots)
         if not spare[b] >= 0.0:
             power[b], n_iter[b], residual[b] = np.nan, 0, np.nan
             continue
-        floor = np.log1p(constants[1]) * polytope.filled(users).sum()
-        n_iter[b], residual[b], _ = solve(
-            users, constants[2], strength, coupling, floor, tol, restarts, u
-        )
-        polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])
+        floor = np.log1p(constants[1]) * polytope.filled(slots.users).sum()
+        n_iter[b], residual[b], _ = solve(slots, constants[2], floor, tol, restarts, u)
+        polytope.write_power(budget, spare[b], slots, u, power[b])

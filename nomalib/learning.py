@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib import deployed, layers, polytope, rates
 from nomalib.layers import keras
 from nomalib.network import Network, checked_draws, draw_gains, random_assignment
-from nomalib.polytope import Allocation
+from nomalib.polytope import Allocation, Slots
 
 History = dict[str, list[float]]
 
@@ -346,8 +346,9 @@ def _spend(
         if spare[b] >= 0.0:
             u[b] /= u[b].sum()
             rate = floor * (users[b] >= 0).sum()
-            residual[b] = polytope.certify(users[b], strength[b], coupling[b], u[b], rate, gradient)
-            polytope.write_power(budget, spare[b], users[b], minimal[b], spread[b], u[b], power[b])
+            slots = Slots(users[b], minimal[b], spread[b], strength[b], coupling[b])
+            residual[b] = polytope.certify(slots, u[b], rate, gradient)
+            polytope.write_power(budget, spare[b], slots, u[b], power[b])
 
 
 def _normalised(

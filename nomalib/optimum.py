@@ -294,12 +294,11 @@ def keep_better(counts, strength, coupling, floor, trial, f, u):
 
 
 @njit(cache=True, error_model="numpy")
-def solve(users, residuals, strength, coupling, floor, tol, u, trial, points, cells):
+def solve(slots, residuals, floor, tol, u, trial, points, cells):
     """The best shares found, into u, and an upper bound on the sum rate [nats]."""
     n, fullest = u.shape
-    _, _, f = interior_point.solve(
-        users, residuals, strength, coupling, floor, _IPM_TOL, _RESTARTS, u
-    )
+    users, strength, coupling = slots.users, slots.strength, slots.coupling
+    _, _, f = interior_point.solve(slots, residuals, floor, _IPM_TOL, _RESTARTS, u)
     if not strength.max() > 0.0:
         # power buys nothing, however it is split
         return floor
@@ -355,26 +354,16 @@ def _allocate_draws(
     first, last, gains, assignment, constants, budget, power, spare, bound, tol, max_cells
 ):
     n, fullest = gains.shape[1], constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    slots = polytope.empty_slots(n, fullest)
     u, trial = np.empty((n, fullest)), np.empty((n, fullest))
     points = np.empty((max_cells, 3 * fullest + 1))
     cells = np.empty((max_cells, fullest + 1), np.int64)
     for b in range(first, last):
-        spare[b] = polytope.reduce_draw(
-            gains[b],
-            assignment[b % assignment.shape[0]],
-            constants,
-            users,
-            minimal,
-            spread,
-            strength,
-            coupling,
-        )
+        assigned = assignment[b % assignment.shape[0]]
+        spare[b] = polytope.reduce_draw(gains[b], assigned, constants, slots)
         if not spare[b] >= 0.0:
             power[b], bound[b] = np.nan, np.nan
             continue
-        floor = np.log1p(constants[1]) * polytope.filled(users).sum()
-        bound[b] = solve(
-            users, constants[2], strength, coupling, floor, tol, u, trial, points, cells
-        )
-        polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])
+        floor = np.log1p(constants[1]) * polytope.filled(slots.users).sum()
+        bound[b] = solve(slots, constants[2], floor, tol, u, trial, points, cells)
+        polytope.write_power(budget, spare[b], slots, u, power[b])

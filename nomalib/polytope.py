@@ -58,6 +58,16 @@ class Shares(NamedTuple):
         return self.spare >= 0
 
 
+class Slots(NamedTuple):
+    """Fields of `Shares` for one draw, as the compiled functions hand them on."""
+
+    users: NDArray[np.int64]
+    minimal: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    coupling: NDArray[np.float64]
+
+
 class Allocation(NamedTuple):
     """What every allocator returns, one value for each draw.
 
@@ -121,9 +131,9 @@ def power(net: Network, shares: Shares, u: ArrayLike) -> NDArray[np.float64]:
     if (u < 0).any() or np.isinf(u).any():
         bad = u[(u < 0) | np.isinf(u)].flat[0]
         raise ValueError(f"u holds {bad}; shares must be finite and at least 0")
-    x = shares.minimal + shares.spare[..., None, None] * np.einsum(
-        "...ijk,...ik->...ij", shares.spread, u
-    )
+    # an infeasible draw's columns may hold anything
+    spread = np.where(shares.feasible[..., None, None, None], shares.spread, np.nan)
+    x = shares.minimal + shares.spare[..., None, None] * np.einsum("...ijk,...ik->...ij", spread, u)
     x = np.where(shares.users >= 0, net.budget * x, 0.0)
     out = np.zeros((*shares.users.shape[:-1], net.n_users))
     # an empty slot repeats user 0; adding its zero changes nothing
@@ -328,9 +338,10 @@ def reduce_subchannel(
 
 
 @njit(cache=True, error_model="numpy")
-def reduce_draw(gains, assigned, constants, users, minimal, spread, strength, coupling):
-    """One draw into the given arrays; returns its spare power, NaN or negative if infeasible."""
+def reduce_draw(gains, assigned, constants, slots):
+    """One draw into the given slots; returns its spare power, NaN or negative if infeasible."""
     snr, t, residual, receiver, fullest = constants
+    users, minimal, spread, strength, coupling = slots
     weight = np.empty((fullest, fullest))
     spare = 1.0
     for i in range(gains.shape[0]):
@@ -359,9 +370,9 @@ def reduce_draw(gains, assigned, constants, users, minimal, spread, strength, co
 
 
 @njit(cache=True, error_model="numpy")
-def empty_shares(n, fullest):
-    """Arrays that `reduce_draw` fills for n subchannels of at most `fullest` users."""
-    return (
+def empty_slots(n, fullest):
+    """What `reduce_draw` fills for n subchannels of at most `fullest` users."""
+    return Slots(
         np.empty((n, fullest), np.int64),
         np.empty((n, fullest)),
         np.empty((n, fullest, fullest)),
@@ -432,11 +443,12 @@ def kkt_residual(users, u, gradient, price, dual, scale):
 
 
 @njit(cache=True, error_model="numpy")
-def certify(users, strength, coupling, u, floor, gradient):
+def certify(slots, u, floor, gradient):
     """`kkt_residual` of shares u of one draw at their own price Σ u·gradient.
 
     `floor` is the sum of the minimal rates [nats], and `gradient` (N, K) a workspace.
     """
+    strength, coupling = slots.strength, slots.coupling
     n, fullest = u.shape
     rate, price = floor, 0.0
     for i in range(n):
@@ -460,12 +472,13 @@ def certify(users, strength, coupling, u, floor, gradient):
     for i in range(n):
         for k in range(fullest):
             dual[i, k] = max(0.0, price - gradient[i, k])
-    return kkt_residual(users, u, gradient, price, dual, rate)
+    return kkt_residual(slots.users, u, gradient, price, dual, rate)
 
 
 @njit(cache=True, error_model="numpy")
-def write_power(budget, spare, users, minimal, spread, u, out):
+def write_power(budget, spare, slots, u, out):
     """p = P_c (x_min + spare · B u) of one draw, into `out` (N, M)."""
+    users, minimal, spread = slots.users, slots.minimal, slots.spread
     out[:] = 0.0
     for i in range(users.shape[0]):
         for row in range(users.shape[1]):
@@ -482,13 +495,6 @@ def _reduce_draws(
     first, last, gains, assignment, constants, users, minimal, spread, strength, coupling, spare
 ):
     for b in range(first, last):
-        spare[b] = reduce_draw(
-            gains[b],
-            assignment[b % assignment.shape[0]],
-            constants,
-            users[b],
-            minimal[b],
-            spread[b],
-            strength[b],
-            coupling[b],
-        )
+        slots = Slots(users[b], minimal[b], spread[b], strength[b], coupling[b])
+        assigned = assignment[b % assignment.shape[0]]
+        spare[b] = reduce_draw(gains[b], assigned, constants, slots)

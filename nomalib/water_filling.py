@@ -119,13 +119,13 @@ def fill(strength, coupling, w):
 
 
 @njit(cache=True, error_model="numpy")
-def solve(users, strength, coupling, w, u):
+def solve(slots, w, u):
     """Shares u of the optimum of one draw; returns the number of Newton steps."""
     n, fullest = u.shape
-    level, steps = fill(strength[:, 0], coupling[:, 0, 0], w)
+    level, steps = fill(slots.strength[:, 0], slots.coupling[:, 0, 0], w)
     if level == np.inf:
         for i in range(n):
-            w[i] = 1.0 if users[i, 0] >= 0 else 0.0
+            w[i] = 1.0 if slots.users[i, 0] >= 0 else 0.0
     total = w.sum()
     for i in range(n):
         for k in range(fullest):
@@ -138,23 +138,15 @@ def _allocate_draws(
     first, last, gains, assignment, constants, budget, power, spare, n_iter, residual
 ):
     n, fullest = gains.shape[1], constants[4]
-    users, minimal, spread, strength, coupling = polytope.empty_shares(n, fullest)
+    slots = polytope.empty_slots(n, fullest)
     u, gradient, w = np.empty((n, fullest)), np.empty((n, fullest)), np.empty(n)
     for b in range(first, last):
-        spare[b] = polytope.reduce_draw(
-            gains[b],
-            assignment[b % assignment.shape[0]],
-            constants,
-            users,
-            minimal,
-            spread,
-            strength,
-            coupling,
-        )
+        assigned = assignment[b % assignment.shape[0]]
+        spare[b] = polytope.reduce_draw(gains[b], assigned, constants, slots)
         if not spare[b] >= 0.0:
             power[b], n_iter[b], residual[b] = np.nan, 0, np.nan
             continue
-        floor = np.log1p(constants[1]) * polytope.filled(users).sum()
-        n_iter[b] = solve(users, strength, coupling, w, u)
-        residual[b] = polytope.certify(users, strength, coupling, u, floor, gradient)
-        polytope.write_power(budget, spare[b], users, minimal, spread, u, power[b])
+        floor = np.log1p(constants[1]) * polytope.filled(slots.users).sum()
+        n_iter[b] = solve(slots, w, u)
+        residual[b] = polytope.certify(slots, u, floor, gradient)
+        polytope.write_power(budget, spare[b], slots, u, power[b])

@@ -43,6 +43,12 @@ PAGES = sorted(
 CHAPTERS = [page for page in PAGES if page.startswith("book/")]
 
 
+def each(pages):
+    """A test for every page; one process has all tests of a page, and visits it once."""
+    grouped = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in pages]
+    return pytest.mark.parametrize("page", grouped)
+
+
 @functools.cache
 def soup(page):
     return BeautifulSoup((SITE / page).read_text(), "html.parser")
@@ -172,7 +178,7 @@ def test_the_site_is_small_and_its_first_page_fast(browser):
     assert min(paints) < 1000, paints
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(PAGES)
 def test_links_lead_somewhere(page):
     for element, attribute in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
         for tag in soup(page).find_all(element, **{attribute: True}):
@@ -193,21 +199,21 @@ def leaving(requests, root):
     return [url for url in requests if not url.startswith((root, "data:", "blob:"))]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(PAGES)
 def test_nothing_leaves_and_nothing_fails(survey, page):
     found = survey(page)
     assert leaving(found["requests"], SITE.as_uri()) == []
     assert found["complaints"] == []
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_nothing_leaves_and_nothing_fails_from_a_server(browser, server, page):
     with Visit(browser, f"{server}/{page}") as visit:
         assert leaving(visit.requests, server) == []
         assert visit.complaints == []
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_mathematics_is_typeset(survey, page):
     found = survey(page)
     assert found["typeset"] >= len(soup(page).select(".math"))
@@ -216,7 +222,7 @@ def test_mathematics_is_typeset(survey, page):
     assert not re.search(r"\$\$|\\\(|\\\[|\\(eqref|frac|begin|sum)\b", found["text"])
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_no_leftovers_of_a_run(page):
     seen = soup(page).select_one("article").get_text()
     for leftover in (
@@ -230,13 +236,13 @@ def test_no_leftovers_of_a_run(page):
         assert not re.search(leftover, seen), leftover
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_images_say_what_they_show(page):
     for image in soup(page).select("article img"):
         assert len(image.get("alt", "")) > 20 and not image["alt"].startswith(("_images", "../"))
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_notebooks_can_be_downloaded(page):
     name = Path(page).stem
     sources = list((SITE / "_sources/book").glob(f"{name}.*"))
@@ -245,7 +251,7 @@ def test_notebooks_can_be_downloaded(page):
     assert any(link.endswith(sources[0].name) for link in links)
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each(CHAPTERS)
 def test_binder_and_colab_need_the_address_of_the_repository(page):
     address = yaml.safe_load(Path("_config.yml").read_text())["repository"]["url"]
     is_notebook = (SITE / "_sources" / page).with_suffix(".ipynb").exists()
@@ -254,12 +260,12 @@ def test_binder_and_colab_need_the_address_of_the_repository(page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("page", PAGES)
+@each(PAGES)
 def test_axe_finds_nothing_serious(survey, page, theme):
     assert survey(page)[theme] == []
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each(PAGES)
 def test_no_sideways_scrolling_on_a_phone(survey, page):
     assert survey(page)["width"] <= PHONE["width"]
 
