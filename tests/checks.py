@@ -62,7 +62,7 @@ def inverted(matrices):
     inverse = np.zeros(matrices.shape) + np.eye(matrices.shape[-1])
     is_m_matrix = np.ones(matrices.shape[:-2], dtype=bool)
     for at in range(matrices.shape[-1]):
-        pivot = left[..., at, at, None]
+        pivot = left[..., at, at, None].copy()  # which the division would change
         is_m_matrix &= pivot[..., 0] > 0
         factor = left[..., :, at].copy()
         factor[..., at] = 0.0
