@@ -5,8 +5,8 @@ gains γ_j = P_c g_j²/σ₀² and powers x = p/P_c, the K users of one subchann
 
     x_j − (t/γ_j) Σ_k C_jk x_k ≥ t/γ_j,     in short A x ≥ b,                          (QoS)
 
-where C_jk is the weight of signal k at user j: 1 for stronger k, ε_k for weaker k, times γ_k
-("interferer") or γ_j ("receiver"). A is an M-matrix where (QoS) can hold at all. Then A⁻¹ ≥ 0,
+where C_jk is the weight of signal k at user j: S_jk = 1 for stronger k, ε_k for weaker k, times
+γ_k ("interferer") or γ_j ("receiver"). A is an M-matrix where (QoS) can hold at all. Then A⁻¹ ≥ 0,
 x_min = A⁻¹b is the least power of every user at once, and every feasible x is x_min plus a
 nonnegative combination of the columns of A⁻¹. Scaled to unit sum these columns form B, and
 
@@ -16,6 +16,17 @@ vertex k hands all the spare power to slot k and keeps everybody else exactly at
 shares u the rates are again those of a NOMA network, one without minimal rates:
 
     R_j = R_min + log₂(1 + α_j u_j / (1 + Σ_k Q_jk u_k)).                              (shares)
+
+But for a scaling of rows and columns by γ, A is 1 − t S, in which neighbouring rows differ in two
+entries. With the strongest user first and ε_1 = 0, as nobody hears what is left of its signal,
+
+    (1 − t S)⁻¹ = 1 + t V,    V_jc = v_j + s_j (ε_c/(1 + t ε_c) + t Σ_{k>c} ε_k v_k)/(1 − t κ),
+
+where s_1 = 1, s_{j+1} = s_j (1 + t)/(1 + t ε_{j+1}), κ = Σ_k ε_k s_k, and, for j > c only,
+v_{c+1} = (1 − ε_c)/((1 + t ε_c)(1 + t ε_{c+1})), v_{j+1} = v_j (1 + t)/(1 + t ε_{j+1}); on the
+diagonal V_cc = t Σ_k S_ck V_kc. (QoS) can hold where 1 > t κ. That is the only          (inverse)
+subtraction, so the least powers are exact to rounding however far the gains lie apart. V_jc is
+what user j hears of a unit of slack of user c, which makes it Q but for the scaling.
 """
 
 from collections.abc import Callable
@@ -29,6 +40,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib.network import Network, checked_draws, loads, real_array
 
+# Rates [nats] below this count as none: relative to them no digit would be left.
+NO_RATE = 1e-300
 # What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
 Constants = tuple[float, float, NDArray[np.float64], bool, int]
 
@@ -242,31 +255,39 @@ def sort_users(i, gains, assigned, users):
     return count
 
 
-@njit(cache=True, error_model="numpy")
-def invert(i, k, matrix, inverse):
-    """Inverse of the i-th k × k matrix, from 1 in `inverse`; False where it is no M-matrix.
+@njit(cache=True, error_model="numpy", inline="always")
+def heard_from_slack(i, k, t, residual, users, heard, chain):
+    """V of (inverse) of the k users of subchannel i, into `heard`; returns 1 − t κ.
 
-    Elimination without pivoting is stable for M-matrices, and a positive pivot at every step is
-    what makes a matrix of nonpositive off-diagonals one.
+    `chain` (3, K) is a workspace for ε_j, 1/(1 + t ε_j) and s_j.
     """
-    for pivot in range(k):
-        value = matrix[i, pivot, pivot]
-        if not 0.0 < value < np.inf:
-            return False
-        value = 1.0 / value
-        for row in range(k):
-            if row != pivot and matrix[i, row, pivot] != 0.0:
-                factor = matrix[i, row, pivot] * value
-                # what has been eliminated is not read again, and the inverse fills from the left
-                for col in range(pivot + 1, k):
-                    matrix[i, row, col] -= factor * matrix[i, pivot, col]
-                for col in range(pivot + 1):
-                    inverse[i, row, col] -= factor * inverse[i, pivot, col]
+    slope, kept = 1.0, 0.0
     for row in range(k):
-        value = 1.0 / matrix[i, row, row]
-        for col in range(k):
-            inverse[i, row, col] *= value
-    return True
+        # nobody hears what is left of the strongest user's signal
+        epsilon = residual[i, users[i, row]] if row else 0.0
+        step = 1.0 / (1.0 + t * epsilon)
+        slope *= (1.0 + t) * step if row else 1.0
+        kept += epsilon * slope
+        chain[0, row], chain[1, row], chain[2, row] = epsilon, step, slope
+    room = 1.0 - t * kept
+    for col in range(k):
+        fixed = (1.0 - chain[0, col]) * chain[1, col]
+        first = chain[0, col] * chain[1, col]
+        for row in range(col + 1, k):
+            fixed *= chain[1, row] * (1.0 + t if row > col + 1 else 1.0)
+            heard[i, row, col] = fixed
+            first += t * chain[0, row] * fixed
+        first /= room
+        own = 0.0
+        for row in range(k):
+            if row < col:
+                heard[i, row, col] = chain[2, row] * first
+                own += heard[i, row, col]
+            elif row > col:
+                heard[i, row, col] += chain[2, row] * first
+                own += chain[0, row] * heard[i, row, col]
+        heard[i, col, col] = t * own
+    return room
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -283,12 +304,9 @@ def reduce_subchannel(
     spread,
     strength,
     coupling,
-    weight,
+    chain,
 ):
-    """Subchannel i for a spare power of 1; returns its least power, NaN where it has none.
-
-    `weight` is a K × K workspace for C.
-    """
+    """Subchannel i for a spare power of 1; returns its least power, NaN where it has none."""
     fullest = users.shape[1]
     k = sort_users(i, gains, assigned, users)
     for row in range(fullest):
@@ -296,44 +314,45 @@ def reduce_subchannel(
         # γ until it is needed no more
         strength[i, row] = snr * gains[i, users[i, row]] ** 2 if row < k else 0.0
         for col in range(fullest):
-            coupling[i, row, col] = 0.0
-            spread[i, row, col] = 1.0 if row == col and row < k else 0.0
-    for row in range(k):
-        for col in range(k):
-            share = 1.0 if col < row else residual[i, users[i, col]]
-            signal = strength[i, row] if receiver else strength[i, col]
-            weight[row, col] = 0.0 if col == row else share * signal
-    need = 0.0
-    if t > 0.0:
+            coupling[i, row, col] = spread[i, row, col] = 0.0
+    if k == 0:
+        return 0.0
+    weakest = strength[i, k - 1]
+    if t > 0.0 and not t < weakest * 1e300:
+        return np.nan
+    if not heard_from_slack(i, k, t, residual, users, coupling, chain) > 0.0:
+        return np.nan
+    if t == 0.0:  # also where gains are 0
         for row in range(k):
-            if not t < strength[i, row] * 1e300:
-                return np.nan
-            own = t / strength[i, row]
+            spread[i, row, row] = 1.0
             for col in range(k):
-                coupling[i, row, col] = (1.0 if row == col else 0.0) - own * weight[row, col]
-        if not invert(i, k, coupling, spread):
-            return np.nan
-        for col in range(k):
-            own, total = t / strength[i, col], 0.0
-            for row in range(k):
-                minimal[i, row] += spread[i, row, col] * own
-                total += spread[i, row, col]
-            need += total * own
-            total = 1.0 / total
-            strength[i, col] *= total
-            for row in range(k):
-                spread[i, row, col] *= total
+                coupling[i, row, col] *= strength[i, row if receiver else col]
+        return 0.0
     for row in range(k):
-        floor = 1.0
+        # of a unit of received power, relative to the weakest user's; "receiver" counts in x itself
+        chain[0, row] = 1.0 if receiver else weakest / strength[i, row]
+    for col in range(k):
+        total = chain[0, col]
+        for row in range(k):
+            total += t * coupling[i, row, col] * chain[0, row]
+        chain[1, col] = 1.0 / total
+    need = 0.0
+    for row in range(k):
+        gamma, floor = strength[i, row], 1.0
         for col in range(k):
-            floor += weight[row, col] * minimal[i, col]
-        floor = 1.0 / floor
-        strength[i, row] *= floor / (1.0 + t)
+            ratio = gamma / strength[i, col] if receiver else 1.0
+            floor += t * ratio * coupling[i, row, col]
+        # at R_min the SINR is t
+        minimal[i, row] = t * floor / gamma
+        need += minimal[i, row]
+        chain[2, row] = (gamma if receiver else weakest) / floor
+    for row in range(k):
+        strength[i, row] = chain[2, row] / (1.0 + t) * chain[1, row]
         for col in range(k):
-            heard = 0.0
-            for mid in range(k):
-                heard += weight[row, mid] * spread[i, mid, col]
-            coupling[i, row, col] = heard * floor
+            value = coupling[i, row, col]
+            coupling[i, row, col] = chain[2, row] * value * chain[1, col]
+            value = (1.0 if row == col else 0.0) + t * value
+            spread[i, row, col] = value * chain[0, row] * chain[1, col]
     return need
 
 
@@ -342,7 +361,7 @@ def reduce_draw(gains, assigned, constants, slots):
     """One draw into the given slots; returns its spare power, NaN or negative if infeasible."""
     snr, t, residual, receiver, fullest = constants
     users, minimal, spread, strength, coupling = slots
-    weight = np.empty((fullest, fullest))
+    chain = np.empty((3, fullest))
     spare = 1.0
     for i in range(gains.shape[0]):
         spare -= reduce_subchannel(
@@ -358,7 +377,7 @@ def reduce_draw(gains, assigned, constants, slots):
             spread,
             strength,
             coupling,
-            weight,
+            chain,
         )
     if spare >= 0.0:
         for i in range(gains.shape[0]):
@@ -427,7 +446,7 @@ def kkt_residual(users, u, gradient, price, dual, scale):
     stationarity relative to the slot's own dual where that is larger. 0 where no power buys a rate
     above the rounding of 1: then all powers are alike.
     """
-    if scale == 0.0:
+    if scale < NO_RATE:
         return 0.0
     worst, total, gap = 0.0, 0.0, 0.0
     for i in range(users.shape[0]):
