@@ -131,7 +131,9 @@ def solve(slots, residuals, floor, tol, restarts, u):
         swapped = False
         if residual > tol:
             starts.spread_evenly(counts, start)
-        elif not (by_price and starts.start_by_price(counts, strength, coupling, u, start)):
+        elif not (
+            by_price and starts.start_by_price(counts, strength, coupling, u, floor - f, start)
+        ):
             if uniform or not starts.start_by_swaps(
                 counts, strength, coupling, u, floor - f, start
             ):

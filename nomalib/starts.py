@@ -15,8 +15,9 @@ from nomalib.water_filling import fill, share_at
 # of a slot. A restart stays near the vertices that promised a gain.
 KEPT_FIRST, CENTRING_FIRST = 0.8, 0.1
 KEPT_AGAIN, CENTRING_AGAIN = 0.999, 1e-3
-# A restart must promise this much more, relatively.
-_GAIN = 1e-7
+# A restart must promise this much more of the sum rate, relatively. It is a little more than the
+# method's own residual leaves open.
+_GAIN = 3e-8
 
 
 @njit(cache=True, error_model="numpy")
@@ -94,8 +95,8 @@ def first_start(counts, strength, coupling, start):
 
 
 @njit(cache=True, error_model="numpy")
-def start_by_price(counts, strength, coupling, u, start):
-    """A start that promises more than the optimum u; False if the price of power shows none.
+def start_by_price(counts, strength, coupling, u, rate, start):
+    """A start that promises more than `rate` [nats], u's; False if the price of power shows none.
 
     At the price λ of power, subchannel i is worth R_i − λ w_i where it stands. Its vertices, one
     user with all the spare power of the subchannel, have their best w in closed form (level).
@@ -109,24 +110,25 @@ def start_by_price(counts, strength, coupling, u, start):
             price += u[i, k] * gradient[k]
     if not price > 0.0:
         return False
-    found = False
+    promised = 0.0
     for i in range(n):
         worth = excess_rate(strength[i], coupling[i], u[i]) - price * u[i].sum()
-        taker, taken = -1, 0.0
+        best, taker, taken = worth, -1, 0.0
         for k in range(counts[i]):
             q = coupling[i, k, k]
             share = share_at(1.0 / price, strength[i, k], q)
             value = np.log1p(strength[i, k] * share / (1.0 + q * share)) - price * share
-            if value > worth + _GAIN * max(1.0, abs(worth)):
-                worth, taker, taken = value, k, share
-        found = found or taker >= 0
+            if value > best:
+                best, taker, taken = value, k, share
+        promised += best - worth
         for k in range(fullest):
             start[i, k] = u[i, k] if taker < 0 else 0.0
         if taker >= 0:
             start[i, taker] = taken
-    if found:
-        pull_inside(counts, start, KEPT_AGAIN)
-    return found
+    if not promised > _GAIN * rate:
+        return False
+    pull_inside(counts, start, KEPT_AGAIN)
+    return True
 
 
 @njit(cache=True, error_model="numpy")
