@@ -20,8 +20,6 @@ f − μ Σ log u accepts it.
 import numpy as np
 from numba import njit
 
-from nomalib.polytope import NO_RATE
-
 MAX_ITERATIONS = 60
 
 
@@ -186,7 +184,7 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                 stationarity = max(stationarity, miss)
         stationarity /= scale
         # 0 where no power buys a rate above the rounding of 1
-        residual = max(stationarity, gap / scale) if scale > NO_RATE else 0.0
+        residual = max(stationarity, gap / scale) if scale > 0.0 else 0.0
         if log.shape[0]:
             log[n_iter, 0], log[n_iter, 1], log[n_iter, 2] = f, barrier, gap
             log[n_iter, 3], log[n_iter, 4] = residual, step

@@ -74,6 +74,8 @@ class Network:
                     f"{name} is {value!r}; it must be a number in [{lowest:g}, {highest:g}]"
                 )
             object.__setattr__(self, name, float(value))
+        if 0.0 < self.min_rate < 1e-100:  # the SINR that it takes would have no digits
+            raise ValueError(f"min_rate is {self.min_rate!r}; it must be 0 or in [1e-100, 1000]")
         for name, choices in (
             ("interference_gain", get_args(InterferenceGain)),
             ("fading", get_args(Fading)),

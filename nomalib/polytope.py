@@ -40,8 +40,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib.network import Network, checked_draws, loads, real_array
 
-# Rates [nats] below this count as none: relative to them no digit would be left.
-NO_RATE = 1e-300
 # What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
 Constants = tuple[float, float, NDArray[np.float64], bool, int]
 
@@ -446,7 +444,7 @@ def kkt_residual(users, u, gradient, price, dual, scale):
     stationarity relative to the slot's own dual where that is larger. 0 where no power buys a rate
     above the rounding of 1: then all powers are alike.
     """
-    if scale < NO_RATE:
+    if scale == 0.0:
         return 0.0
     worst, total, gap = 0.0, 0.0, 0.0
     for i in range(users.shape[0]):

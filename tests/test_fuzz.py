@@ -61,7 +61,7 @@ def networks(draw, max_size=4):
         sic_residual=rng.choice([0.0, 1.0, 0.01, 0.3, 1e-12, 5e-324], (n, m))
         if uneven
         else draw(st.sampled_from([0.0, 0.01, 0.5, 1.0, 1e-300])),
-        min_rate=draw(st.sampled_from([0.0, 0.01, 1.0, 5e-324, 1e-14, 1e-6, 12.0, 300.0, 1e3])),
+        min_rate=draw(st.sampled_from([0.0, 0.01, 1.0, 1e-100, 1e-14, 1e-6, 12.0, 300.0, 1e3])),
         interference_gain=draw(st.sampled_from(["interferer", "receiver"])),
         fading=draw(st.sampled_from(["normal", "rayleigh"])),
     )

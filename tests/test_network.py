@@ -25,6 +25,7 @@ BAD = [
     ("noise", 0.0),
     ("noise", np.inf),
     ("min_rate", -0.01),
+    ("min_rate", 1e-200),
     ("sic_residual", 1.5),
     ("sic_residual", -0.5),
     ("sic_residual", np.full((10, 10), np.nan)),
