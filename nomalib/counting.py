@@ -113,7 +113,7 @@ def _numbers(value: Any, tally: _Tally, made: bool = False) -> Any:
             return value
         array = np.empty(value.shape, object)
         for index in np.ndindex(value.shape):
-            array[index] = _Number(value[index], tally)
+            array[index] = _Number(np.float64(value[index]), tally)
         return array
     return _Number(np.float64(value), tally) if isinstance(value, float) else value
 
