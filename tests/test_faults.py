@@ -5,6 +5,7 @@ two calls at once. In `test_workflow`: the scheduler killed, records and noteboo
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,11 @@ def test_two_calls_at_once_set_up_one_environment(tmp_path):
     said = [running.communicate(timeout=60)[0] for running in both]
     assert [running.returncode for running in both] == [0, 0], said
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert len(calls) == 2 and "--requirement" in calls[0] and "--editable" in calls[1]
+    pins = (tmp_path / "requirements.txt").read_text().splitlines()
+    wanted = [pin.split()[0] for pin in pins if pin and not pin.startswith("#")]
+    given = [part for call in calls[:-2] for part in call.split() if re.search(r".==.", part)]
+    assert sorted(given) == sorted(wanted)  # each once
+    assert "--editable" in calls[-2] and calls[-1] == "check"
 
 
 def test_two_calls_at_once_and_then_a_clock_set_back(project):
