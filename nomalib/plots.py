@@ -4,6 +4,7 @@ Figures are vector graphics on a transparent ground, with their text as paths: t
 on every machine. The site's style sheet inverts their lightness, not their hue, on its dark theme.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 
@@ -33,6 +34,9 @@ SCHEME = {
     "Max": (SKY, "v"),
     "Rand": (GREY, "x"),
 }
+
+# as tables hold them: with thousands, an interval, a unit, or missing
+NUMBER = re.compile(r"([-+]?[\d,.]+(e[-+]?\d+)?( ± [\d.]+)? ?%?|nan|–|)")
 
 
 def use_style() -> None:
@@ -67,15 +71,18 @@ def use_style() -> None:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table, for IPython.display.Markdown.
+    """A Markdown table, for IPython.display.Markdown. Columns of numbers are aligned on the right.
 
-    >>> print(table(["user", "rate"], [["1", "2.5"]]))
+    >>> print(table(["user", "rate"], [["first", "12.5 %"], ["second", "3.1 %"]]))
     | user | rate |
-    | --- | --- |
-    | 1 | 2.5 |
+    | --- | ---: |
+    | first | 12.5 % |
+    | second | 3.1 % |
     """
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
+    head, rows = list(head), [list(row) for row in rows]
+    numeric = [all(map(NUMBER.fullmatch, column)) for column in zip(*rows, strict=True)]
+    rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
+    lines = [head, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -27,6 +27,7 @@ UNWANTED = re.compile(
 )
 
 SCROLLS = '<div class="pst-scrollable-table-container">'
+REACHED = 'tabindex="0" role="group" aria-label="table, which may scroll sideways"'
 
 
 def mend_pages(app, exception):
@@ -36,7 +37,7 @@ def mend_pages(app, exception):
             # docutils puts entries into a list that are no items of a list to a screen reader
             text = text.replace('role="doc-biblioentry"', 'role="listitem"')
             # what scrolls must be reached by the keyboard
-            text = text.replace(SCROLLS, f'{SCROLLS[:-1]} tabindex="0">')
+            text = text.replace(SCROLLS, f'{SCROLLS[:-1]} {REACHED}>')
             page.write_text(text, encoding="utf-8")
 
 
