@@ -37,7 +37,7 @@ def mend_pages(app, exception):
             # docutils puts entries into a list that are no items of a list to a screen reader
             text = text.replace('role="doc-biblioentry"', 'role="listitem"')
             # what scrolls must be reached by the keyboard
-            text = text.replace(SCROLLS, f'{SCROLLS[:-1]} {REACHED}>')
+            text = text.replace(SCROLLS, f"{SCROLLS[:-1]} {REACHED}>")
             page.write_text(text, encoding="utf-8")
 
 
