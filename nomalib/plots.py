@@ -73,13 +73,13 @@ def use_style() -> None:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table, for IPython.display.Markdown. Columns of numbers are aligned on the right.
 
-    >>> print(table(["user", "rate"], [["first", "12.5 %"], ["second", "3.1 %"]]))
+    >>> print(table(["user", "rate"], [["first", "12.5 %"], ["any |g|", "3.1 %"]]))
     | user | rate |
     | --- | ---: |
     | first | 12.5 % |
-    | second | 3.1 % |
+    | any \\|g\\| | 3.1 % |
     """
-    head, rows = list(head), [list(row) for row in rows]
+    head, rows = list(head), [[cell.replace("|", r"\|") for cell in row] for row in rows]
     numeric = [all(map(NUMBER.fullmatch, column)) for column in zip(*rows, strict=True)]
     rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
     lines = [head, rule, *rows]

@@ -111,6 +111,10 @@ class Visit:
 
 CUT = """() => [...document.querySelectorAll("mjx-container[display=true]")]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+# TeX that is no formula on the page; code may hold it
+RAW = r"""() => [...document.querySelectorAll("article :is(p, td, th, figcaption)")]
+    .map(e => e.innerText)
+    .filter(text => /\$[^$\n]*[\\_^][^$\n]*\$|\\(mathrm|min|frac|sum)\b/.test(text))"""
 THEME = "theme => { document.documentElement.dataset.theme = theme }"
 # Most elements of a page are glyphs of formulas and words of code. axe, which looks at them all,
 # gets the formulas without glyphs, and one word of code of each kind.
@@ -139,6 +143,7 @@ def survey(browser):
                 "typeset": page.locator("mjx-container").count(),
                 "mistyped": page.locator("mjx-merror, [data-mjx-error]").count(),
                 "cut": page.evaluate(CUT),
+                "raw": page.evaluate(RAW),
                 "text": page.locator("body").inner_text(),
                 "requests": list(visit.requests),
                 "complaints": list(visit.complaints),
@@ -219,6 +224,7 @@ def test_mathematics_is_typeset(survey, page):
     assert found["typeset"] >= len(soup(page).select(".math"))
     assert found["mistyped"] == 0
     assert found["cut"] == []
+    assert found["raw"] == []
     assert not re.search(r"\$\$|\\\(|\\\[|\\(eqref|frac|begin|sum)\b", found["text"])
 
 
