@@ -48,7 +48,15 @@ def content(*paths):
     return hashlib.sha256(b"".join(map(Path.read_bytes, map(Path, paths)))).hexdigest()[:16]
 
 
-COMPILED = ("interior_point", "matching", "optimum", "learning", "deployed")
+# Modules with compiled functions, each after the one whose functions it calls, or which calls the
+# same: at once, both would compile them. Two chains, of about a minute each.
+COMPILED = {
+    "interior_point": [],
+    "optimum": ["interior_point"],
+    "matching": [],
+    "learning": ["matching"],
+    "deployed": ["learning"],
+}
 KERNELS = [f"{RUN}/kernels/{module}" for module in COMPILED]
 
 # One core for each job: the parallelism is in the number of jobs.
@@ -207,10 +215,11 @@ rule book:
 
 
 # Numba compiles each kernel once, which takes a minute or two in all. Were every first job to do
-# it, all cores would compile the same ones; so the modules' doctests do, on all cores, beforehand.
+# it, all cores would compile the same ones; so the modules' doctests do, beforehand.
 rule kernels:
     input:
         ancient(NUMERICS),
+        ancient(lambda wildcards: expand(f"{RUN}/kernels/{{m}}", m=COMPILED[wildcards.module])),
     output:
         touch(f"{RUN}/kernels/{{module}}"),
     params:
