@@ -467,6 +467,7 @@ def certify(slots, u, floor, gradient):
     """
     strength, coupling = slots.strength, slots.coupling
     n, fullest = u.shape
+    dual, terms = np.empty((n, fullest)), np.zeros((n, fullest))
     rate, price = floor, 0.0
     for i in range(n):
         product = 1.0
@@ -478,16 +479,22 @@ def certify(slots, u, floor, gradient):
                 below += coupling[i, j, k] * u[i, k]
             above = below + strength[i, j] * u[i, j]
             product *= 1.0 + strength[i, j] * u[i, j] / below
-            gradient[i, j] += strength[i, j] / above
+            own = strength[i, j] / above
+            gradient[i, j] += own
+            terms[i, j] += own
             lost = strength[i, j] * u[i, j] / (below * above)
             for k in range(fullest):
                 gradient[i, k] -= coupling[i, j, k] * lost
+                terms[i, k] += coupling[i, j, k] * lost
         rate += np.log(product)
         for k in range(fullest):
             price += u[i, k] * gradient[i, k]
-    dual = np.empty((n, fullest))
     for i in range(n):
         for k in range(fullest):
+            # at SNRs above 1e16 a gradient is a small difference of large terms: what may be
+            # their rounding is no residual
+            if gradient[i, k] > price:
+                gradient[i, k] = max(price, gradient[i, k] - 1e-15 * terms[i, k])
             dual[i, k] = max(0.0, price - gradient[i, k])
     return kkt_residual(slots.users, u, gradient, price, dual, rate)
 

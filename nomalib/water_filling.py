@@ -70,8 +70,10 @@ def share_at(level, strength, coupling):
     if not head > 0.0:
         return 0.0
     linear = 2.0 * coupling + strength
-    square = coupling * (coupling + strength)
-    return 2.0 * head / (linear + np.sqrt(linear * linear + 4.0 * square * head))
+    # in quotients of at most 1: products of three would leave the range of doubles
+    inverse = 1.0 / linear
+    square = 4.0 * (coupling * inverse) * ((coupling + strength) * inverse)
+    return 2.0 * head * inverse / (1.0 + np.sqrt(1.0 + square * head))
 
 
 @njit(cache=True, error_model="numpy")
