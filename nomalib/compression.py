@@ -4,6 +4,7 @@ Group lasso with pruning, layers of circulant blocks multiplied by FFT, and 8-bi
 gives an ordinary Keras model that `learning.imitate` trains and `learning.allocate` runs.
 """
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ class BlockCirculant(keras.layers.Layer):
         self.rows, self.columns = -(-self.units // self.block), -(-input_shape[-1] // self.block)
         # as Glorot's: a weight of the expanded kernel has variance 2/(inputs + units)
         limit = np.sqrt(6.0 / (input_shape[-1] + self.units))
+        drawn = keras.initializers.RandomUniform(-limit, limit)
         self.circulant = self.add_weight(
             shape=(self.rows, self.columns, self.block),
-            initializer=keras.initializers.RandomUniform(-limit, limit),
+            # on one axis: XLA takes seconds to compile random numbers whose last axis is no vector
+            initializer=lambda shape, dtype: ops.reshape(drawn((prod(shape),), dtype), shape),
             name="circulant",
         )
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")

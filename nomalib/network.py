@@ -1,6 +1,6 @@
 """The NOMA cell: one base station, N subchannels, M users, and the draws of its fading."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import sqrt
 from typing import Literal, get_args
@@ -107,6 +107,11 @@ class Network:
         residual = np.full((self.n_subchannels, self.n_users), self.sic_residual)
         residual.setflags(write=False)
         return residual
+
+    def __reduce__(self):
+        # by the parameters: an array forgets in a pickle that it is read-only, and a worker process
+        # would compile every kernel again for arrays of the other kind
+        return Network, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def dbm_to_watt(power_dbm: float) -> float:

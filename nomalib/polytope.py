@@ -163,7 +163,10 @@ def flat_draws(
     """Checked draws with one batch axis: gains (B, N, M), assignment (B or 1, N, M), and (…)."""
     gains, assigned = checked_draws(net, gains, assignment)
     nm = gains.shape[-2:]
-    return gains.reshape((-1, *nm)), assigned.reshape((-1, *nm)), gains.shape[:-2]
+    flat = gains.reshape((-1, *nm)), assigned.reshape((-1, *nm))
+    for array in flat:  # views; kernels are compiled for one kind of array, and write to neither
+        array.setflags(write=False)
+    return *flat, gains.shape[:-2]
 
 
 def constants(net: Network, assignment: NDArray[np.bool_]) -> Constants:
