@@ -136,13 +136,13 @@ def interior_point_count(
     shares, reduction, memory = _reduction_count(net, gains, assignment)
     users = shares.users
     counts, u = polytope.filled(users), np.empty(users.shape)
-    starts.first_start(counts, shares.strength, shares.coupling, u)
+    starts.first_start(counts, shares.strength, shares.coupling, starts.KEPT, u)
     floor = net.min_rate * np.log(2.0) * (users >= 0).sum()
     unlogged = np.empty((0, interior_point.TRACED)), np.empty((0, *users.shape))
     solution, (n_iter, _, _) = counted(
         central_path.follow,
         *(counts, shares.strength, shares.coupling, u),
-        *(starts.CENTRING_FIRST, float(floor), tol),
+        *(1.0 - starts.KEPT, float(floor), tol),
         *unlogged,
     )
     return AllocationCount(reduction, solution.flops, n_iter, memory + solution.workspace)

@@ -75,13 +75,28 @@ def allocate(
     return polytope.allocate_draws(_allocate_draws, net, gains, assignment, tol, tol, restarts)
 
 
-def trace(net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e-8) -> Trace:
+def trace(
+    net: Network,
+    gains: ArrayLike,
+    assignment: ArrayLike,
+    tol: float = 1e-8,
+    kept: float = starts.KEPT,
+) -> Trace:
     """The iterates of `allocate` without restarts on one draw: gains and assignment (N, M).
+
+    Args:
+        net: the scenario.
+        gains: magnitudes |g|, (N, M).
+        assignment: bool, (N, M).
+        tol: largest scaled KKT residual that counts as converged.
+        kept: how much of the start is kept as it is mixed with even shares, and 1 − kept the first
+            barrier as a share of the rate of a slot; `allocate` starts so close to a vertex that
+            little is to be seen, and from 0.5 the path is long.
 
     Raises:
         ValueError: naming the argument; also where the draw is infeasible and has no iterates.
     """
-    tol = checked_fraction("tol", tol)
+    tol, kept = checked_fraction("tol", tol), checked_fraction("kept", kept)
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
     if lead:
         raise ValueError(f"gains has leading axes {lead}; a trace is of one draw (N, M)")
@@ -96,9 +111,9 @@ def trace(net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e
     u = np.empty((n, fullest))
     counts = polytope.filled(slots.users)
     floor = np.log1p(draw_constants[1]) * counts.sum()
-    starts.first_start(counts, slots.strength, slots.coupling, u)
+    starts.first_start(counts, slots.strength, slots.coupling, kept, u)
     n_iter, _, _ = follow(
-        counts, slots.strength, slots.coupling, u, starts.CENTRING_FIRST, floor, tol, log, path
+        counts, slots.strength, slots.coupling, u, 1.0 - kept, floor, tol, log, path
     )
     power = np.empty((n_iter + 1, n, net.n_users))
     for iterate in range(n_iter + 1):
@@ -119,10 +134,9 @@ def solve(slots, residuals, floor, tol, restarts, u):
     counts = polytope.filled(users)
     log, path = np.empty((0, TRACED)), np.empty((0, n, fullest))
     start = np.zeros((n, fullest))
-    starts.first_start(counts, strength, coupling, u)
-    n_iter, residual, f = follow(
-        counts, strength, coupling, u, starts.CENTRING_FIRST, floor, tol, log, path
-    )
+    starts.first_start(counts, strength, coupling, starts.KEPT, u)
+    barrier = 1.0 - starts.KEPT
+    n_iter, residual, f = follow(counts, strength, coupling, u, barrier, floor, tol, log, path)
     uniform = True
     for i in range(n):
         uniform = uniform and starts.equal_residuals(users[i], residuals[i])
@@ -132,7 +146,8 @@ def solve(slots, residuals, floor, tol, restarts, u):
         if residual > tol:
             starts.spread_evenly(counts, start)
         elif not (
-            by_price and starts.start_by_price(counts, strength, coupling, u, floor - f, start)
+            by_price
+            and starts.start_by_price(counts, strength, coupling, u, floor - f, uniform, start)
         ):
             if uniform or not starts.start_by_swaps(
                 counts, strength, coupling, u, floor - f, start
@@ -140,7 +155,7 @@ def solve(slots, residuals, floor, tol, restarts, u):
                 break
             swapped = True
         again, left, value = follow(
-            counts, strength, coupling, start, starts.CENTRING_AGAIN, floor, tol, log, path
+            counts, strength, coupling, start, barrier, floor, tol, log, path
         )
         if residual > tol or (left <= tol and value < f):
             starts.copy_shares(start, u)

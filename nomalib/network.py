@@ -229,19 +229,19 @@ def loads(assignment):
     """
     n_draws, n, m = assignment.shape
     fullest, busiest, fewest = 0, 0, n * m
+    of_user = np.empty(m, np.int64)
     for b in range(n_draws):
         filled = 0
+        of_user[:] = 0
         for i in range(n):
             on_subchannel = 0
             for j in range(m):
                 on_subchannel += assignment[b, i, j]
+                of_user[j] += assignment[b, i, j]
             fullest = max(fullest, on_subchannel)
             filled += on_subchannel
         for j in range(m):
-            of_user = 0
-            for i in range(n):
-                of_user += assignment[b, i, j]
-            busiest = max(busiest, of_user)
+            busiest = max(busiest, of_user[j])
         fewest = min(fewest, filled)
     return fullest, busiest, fewest
 

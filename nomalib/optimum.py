@@ -272,13 +272,13 @@ def keep_better(counts, strength, coupling, floor, trial, f, u):
     log, path = np.empty((0, interior_point.TRACED)), np.empty((0, *u.shape))
     for local in range(2):
         if local:
-            starts.pull_inside(counts, trial, starts.KEPT_AGAIN)
+            starts.pull_inside(counts, trial, starts.KEPT)
             follow(
                 counts,
                 strength,
                 coupling,
                 trial,
-                starts.CENTRING_AGAIN,
+                1.0 - starts.KEPT,
                 floor,
                 _IPM_TOL,
                 log,

@@ -242,15 +242,18 @@ def allocate_draws(
 @njit(cache=True, error_model="numpy")
 def sort_users(i, gains, assigned, users):
     """Writes the assigned users by descending gain, ties by index; returns how many there are."""
-    count = 0
+    count, fullest = 0, users.shape[1]
     for j in range(gains.shape[1]):
-        if assigned[i, j]:
-            at = count
-            while at > 0 and gains[i, users[i, at - 1]] < gains[i, j]:
-                users[i, at] = users[i, at - 1]
-                at -= 1
-            users[i, at] = j
-            count += 1
+        # without a branch on what is assigned, which no processor can predict
+        if count < fullest:
+            users[i, count] = j
+        count += assigned[i, j]
+    for slot in range(1, count):
+        j, at = users[i, slot], slot
+        while at > 0 and gains[i, users[i, at - 1]] < gains[i, j]:
+            users[i, at] = users[i, at - 1]
+            at -= 1
+        users[i, at] = j
     for slot in range(count, users.shape[1]):
         users[i, slot] = -1
     return count
@@ -470,7 +473,8 @@ def certify(slots, u, floor, gradient):
     """
     strength, coupling = slots.strength, slots.coupling
     n, fullest = u.shape
-    dual, terms = np.empty((n, fullest)), np.zeros((n, fullest))
+    # until the price is known, `dual` holds the sum of the magnitudes of a gradient's terms
+    dual = np.zeros((n, fullest))
     rate, price = floor, 0.0
     for i in range(n):
         product = 1.0
@@ -484,11 +488,13 @@ def certify(slots, u, floor, gradient):
             product *= 1.0 + strength[i, j] * u[i, j] / below
             own = strength[i, j] / above
             gradient[i, j] += own
-            terms[i, j] += own
+            dual[i, j] += own
+            if u[i, j] == 0.0:
+                continue
             lost = strength[i, j] * u[i, j] / (below * above)
             for k in range(fullest):
                 gradient[i, k] -= coupling[i, j, k] * lost
-                terms[i, k] += coupling[i, j, k] * lost
+                dual[i, k] += coupling[i, j, k] * lost
         rate += np.log(product)
         for k in range(fullest):
             price += u[i, k] * gradient[i, k]
@@ -497,7 +503,7 @@ def certify(slots, u, floor, gradient):
             # at SNRs above 1e16 a gradient is a small difference of large terms: what may be
             # their rounding is no residual
             if gradient[i, k] > price:
-                gradient[i, k] = max(price, gradient[i, k] - 1e-15 * terms[i, k])
+                gradient[i, k] = max(price, gradient[i, k] - 1e-15 * dual[i, k])
             dual[i, k] = max(0.0, price - gradient[i, k])
     return kkt_residual(slots.users, u, gradient, price, dual, rate)
 

@@ -11,10 +11,10 @@ from numba import njit
 from nomalib.polytope import excess_gradient, excess_rate
 from nomalib.water_filling import fill, share_at
 
-# Of a start: what it keeps of itself when mixed with even shares, and its μ as a share of the rate
-# of a slot. A restart stays near the vertices that promised a gain.
-KEPT_FIRST, CENTRING_FIRST = 0.8, 0.1
-KEPT_AGAIN, CENTRING_AGAIN = 0.999, 1e-3
+# What a start keeps of itself when it is mixed with even shares. The method then begins with a
+# barrier of μ = (1 − kept) of the rate of a slot. Far from the vertices it takes more iterations,
+# and where interference is strong and noise weak, it may not come back to them.
+KEPT = 1.0 - 1e-6
 # A restart must promise this much more of the sum rate, relatively. It is a little more than the
 # method's own residual leaves open.
 _GAIN = 3e-8
@@ -71,7 +71,7 @@ def give(takers, w, start):
 
 
 @njit(cache=True, error_model="numpy")
-def first_start(counts, strength, coupling, start):
+def first_start(counts, strength, coupling, kept, start):
     """A start where in each subchannel one user takes most of the spare power, at a common level.
 
     From even shares the method would have to leave a saddle in each subchannel where no user is
@@ -89,13 +89,13 @@ def first_start(counts, strength, coupling, start):
     _, level = takers_rate(strength, coupling, takers, np.empty(n), np.empty(n), w)
     if level < np.inf:
         give(takers, w, start)
-        pull_inside(counts, start, KEPT_FIRST)
+        pull_inside(counts, start, kept)
     else:
         spread_evenly(counts, start)
 
 
 @njit(cache=True, error_model="numpy")
-def start_by_price(counts, strength, coupling, u, rate, start):
+def start_by_price(counts, strength, coupling, u, rate, uniform, start):
     """A start that promises more than `rate` [nats], u's; False if the price of power shows none.
 
     At the price λ of power, subchannel i is worth R_i − λ w_i where it stands. Its vertices, one
@@ -114,7 +114,7 @@ def start_by_price(counts, strength, coupling, u, rate, start):
     for i in range(n):
         worth = excess_rate(strength[i], coupling[i], u[i]) - price * u[i].sum()
         best, taker, taken = worth, -1, 0.0
-        for k in range(counts[i]):
+        for k in range(1 if uniform else counts[i]):
             q = coupling[i, k, k]
             share = share_at(1.0 / price, strength[i, k], q)
             value = np.log1p(strength[i, k] * share / (1.0 + q * share)) - price * share
@@ -127,7 +127,7 @@ def start_by_price(counts, strength, coupling, u, rate, start):
             start[i, taker] = taken
     if not promised > _GAIN * rate:
         return False
-    pull_inside(counts, start, KEPT_AGAIN)
+    pull_inside(counts, start, KEPT)
     return True
 
 
@@ -173,7 +173,7 @@ def start_by_swaps(counts, strength, coupling, u, rate, start):
             found, rate = True, reached
             give(takers, w, start)
     if found:
-        pull_inside(counts, start, KEPT_AGAIN)
+        pull_inside(counts, start, KEPT)
     return found
 
 
