@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-# one process for each core; a group of tests stays in one
-PYTEST := $(BIN)/pytest --numprocesses logical --dist loadgroup
+# one process for each core, which takes from another what that has not begun
+PYTEST := $(BIN)/pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help book paper test fuzz site-test lint format bench clean
@@ -27,7 +27,7 @@ fuzz: $(READY)  ## generate more than a million inputs to all public functions, 
 	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep
 
 site-test: $(READY)  ## test the built book in a real browser, after make book
-	SITE=_build/html $(PYTEST) tests/test_site.py
+	SITE=_build/html $(PYTEST) --dist loadgroup tests/test_site.py
 
 lint: $(READY)  ## check style, types, and that notebooks hold no outputs
 	$(BIN)/ruff check

@@ -63,20 +63,18 @@ def test_threads_order_and_company_change_nothing(name):
         numba.set_num_threads(threads)
 
 
-TINY = dict(n_users=4, n_subchannels=3, n_train=60, n_test=40, epochs=2, size_free_steps=2, seed=3)
+TINY = dict(n_users=4, n_subchannels=3, n_draws=100, residuals="uniform", seed=3)
 
 
 def run_experiment(record, parameters, threads):
-    """The experiment `scenario`, as the workflow runs it but for the threads of the solvers."""
+    """The experiment `assumptions`, as the workflow runs it but for the threads of the solvers."""
     given = [part for pair in parameters.items() for part in ("-p", pair[0], str(pair[1]))]
-    papermill = [Path(sys.executable).with_name("papermill"), "book/experiments/scenario.ipynb"]
+    papermill = [Path(sys.executable).with_name("papermill"), "book/experiments/assumptions.ipynb"]
     command = [*papermill, record.with_suffix(".ipynb"), "-p", "record", record, *given]
     quiet = ["--no-progress-bar", "--log-level", "ERROR"]
     settings = {
         "PYTHONPATH": str(ROOT),
         "NUMBA_NUM_THREADS": str(threads),
-        "NPROC": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     }
     subprocess.run([*command, *quiet], cwd=ROOT, env=os.environ | settings, check=True)
     return records.read(record)
@@ -89,6 +87,6 @@ def test_a_record_is_rebuilt_from_its_own_parameters(tmp_path):
     assert again["parameters"] == first["parameters"]
     assert again["provenance"]["source"] == first["provenance"]["source"]
     measured = {n: value for n, value in first["metrics"].items() if not n.endswith("_s")}
-    assert len(measured) > 20 and measured.keys() < again["metrics"].keys()
+    assert len(measured) >= 18 and measured.keys() <= again["metrics"].keys()
     for name, value in measured.items():
         np.testing.assert_array_equal(again["metrics"][name], value, name)
