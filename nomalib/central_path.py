@@ -25,23 +25,27 @@ MAX_ITERATIONS = 60
 
 @njit(cache=True, error_model="numpy")
 def barrier_terms(counts, strength, coupling, u):
-    """f and Σ log u: logarithms of products, taken before these leave the range of doubles."""
-    f, logs, quotient, product = 0.0, 0.0, 1.0, 1.0
+    """f and Σ log u: logarithms of products, taken before these leave the range of doubles.
+
+    Of the product of 1 + SINR only what exceeds 1 is kept, so that no SNR is too low for it.
+    """
+    f, logs, excess, product = 0.0, 0.0, 0.0, 1.0
     for i in range(counts.shape[0]):
         k = counts[i]
         for j in range(k):
             below = 1.0
             for m in range(k):
                 below += coupling[i, j, m] * u[i, m]
-            quotient *= 1.0 + strength[i, j] * u[i, j] / below
+            sinr = strength[i, j] * u[i, j] / below
+            excess += sinr + excess * sinr
             product *= u[i, j]
-        if quotient > 1e100:
-            f -= np.log(quotient)
-            quotient = 1.0
+        if excess > 1e100:
+            f -= np.log1p(excess)
+            excess = 0.0
         if product < 1e-100:
             logs += np.log(product)
             product = 1.0
-    return f - np.log(quotient), logs + np.log(product)
+    return f - np.log1p(excess), logs + np.log(product)
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -183,8 +187,8 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                     miss *= scale / z[i, k]
                 stationarity = max(stationarity, miss)
         stationarity /= scale
-        # 0 where no power buys a rate above the rounding of 1
-        residual = max(stationarity, gap / scale) if scale > 0.0 else 0.0
+        # 0 where power buys no rate
+        residual = max(stationarity, gap / scale) if scale != 0.0 else 0.0
         if log.shape[0]:
             log[n_iter, 0], log[n_iter, 1], log[n_iter, 2] = f, barrier, gap
             log[n_iter, 3], log[n_iter, 4] = residual, step
@@ -239,7 +243,7 @@ def follow(counts, strength, coupling, u, centring, floor, tol, log, path):
                     step_dual = min(step_dual, -keep * z[i, k] / towards[i, k])
                 slope += direction[i, k] * (gradient[i, k] - barrier / u[i, k])
         phi = f - barrier * logs
-        rounding = 1e-15 * (abs(phi) + slots)
+        rounding = 1e-15 * slots * (abs(f) + abs(barrier * logs))
         while True:
             for i in range(n):
                 for k in range(counts[i]):

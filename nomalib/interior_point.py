@@ -143,7 +143,7 @@ def solve(slots, residuals, floor, tol, restarts, u):
     by_price = True
     for _ in range(restarts):
         swapped = False
-        if residual > tol:
+        if not residual <= tol:
             starts.spread_evenly(counts, start)
         elif not (
             by_price
@@ -157,7 +157,7 @@ def solve(slots, residuals, floor, tol, restarts, u):
         again, left, value = follow(
             counts, strength, coupling, start, barrier, floor, tol, log, path
         )
-        if residual > tol or (left <= tol and value < f):
+        if not residual <= tol or (left <= tol and value < f):
             starts.copy_shares(start, u)
             n_iter, residual, f = again, left, value
         elif swapped:

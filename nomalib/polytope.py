@@ -40,6 +40,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib.network import Network, checked_draws, loads, real_array
 
+# An SNR below counts as 0: its square, and what tolerances are of it, leave the range of doubles.
+_LEAST_SNR = 1e-140
+
 # What the compiled functions need of a Network: (P_c/σ₀², t, ε as (N, M), receiver's gain?, K)
 Constants = tuple[float, float, NDArray[np.float64], bool, int]
 
@@ -51,7 +54,7 @@ class Shares(NamedTuple):
         users: user of each slot, −1 where empty; (…, N, K).
         minimal: least powers x_min, as shares of the budget; (…, N, K).
         spread: B, how a share of the spare power spreads over the subchannel; (…, N, K, K).
-        strength: α, (…, N, K); 0 in empty slots.
+        strength: α, (…, N, K); 0 in empty slots, and for an SNR below 1e-140.
         coupling: Q, (…, N, K, K); 0 in empty slots.
         spare: 1 − Σ x_min, (…); negative or NaN where no power meets R_min.
     """
@@ -386,7 +389,7 @@ def reduce_draw(gains, assigned, constants, slots):
     if spare >= 0.0:
         for i in range(gains.shape[0]):
             for row in range(fullest):
-                strength[i, row] *= spare
+                strength[i, row] *= spare if spare * strength[i, row] > _LEAST_SNR else 0.0
                 for col in range(fullest):
                     coupling[i, row, col] *= spare
     return spare
@@ -417,13 +420,14 @@ def filled(users):
 @njit(cache=True, error_model="numpy")
 def excess_rate(strength, coupling, u):
     """Sum rate of one subchannel above its minimal rates, in nats: Σ_j log(1 + α_j u_j/D_j)."""
-    product = 1.0
+    excess = 0.0
     for j in range(u.shape[0]):
         denominator = 1.0
         for k in range(u.shape[0]):
             denominator += coupling[j, k] * u[k]
-        product *= 1.0 + strength[j] * u[j] / denominator
-    return np.log(product)
+        sinr = strength[j] * u[j] / denominator
+        excess += sinr + excess * sinr
+    return np.log1p(excess)
 
 
 @njit(cache=True, error_model="numpy")
@@ -447,8 +451,8 @@ def kkt_residual(users, u, gradient, price, dual, scale):
 
     Stationarity gradient − price + dual = 0, primal Σ u = 1 and u ≥ 0, dual ≥ 0, complementarity
     uᵀdual = 0; relative to `scale`, the sum rate [nats], as what the budget can buy, and
-    stationarity relative to the slot's own dual where that is larger. 0 where no power buys a rate
-    above the rounding of 1: then all powers are alike.
+    stationarity relative to the slot's own dual where that is larger. 0 where power buys no rate:
+    then all powers are alike.
     """
     if scale == 0.0:
         return 0.0
@@ -477,7 +481,7 @@ def certify(slots, u, floor, gradient):
     dual = np.zeros((n, fullest))
     rate, price = floor, 0.0
     for i in range(n):
-        product = 1.0
+        excess = 0.0
         for k in range(fullest):
             gradient[i, k] = 0.0
         for j in range(fullest):
@@ -485,7 +489,8 @@ def certify(slots, u, floor, gradient):
             for k in range(fullest):
                 below += coupling[i, j, k] * u[i, k]
             above = below + strength[i, j] * u[i, j]
-            product *= 1.0 + strength[i, j] * u[i, j] / below
+            sinr = strength[i, j] * u[i, j] / below
+            excess += sinr + excess * sinr
             own = strength[i, j] / above
             gradient[i, j] += own
             dual[i, j] += own
@@ -495,7 +500,7 @@ def certify(slots, u, floor, gradient):
             for k in range(fullest):
                 gradient[i, k] -= coupling[i, j, k] * lost
                 dual[i, k] += coupling[i, j, k] * lost
-        rate += np.log(product)
+        rate += np.log1p(excess)
         for k in range(fullest):
             price += u[i, k] * gradient[i, k]
     for i in range(n):

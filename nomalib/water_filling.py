@@ -87,7 +87,7 @@ def fill(strength, coupling, w):
     low, high = np.inf, np.inf
     for i in range(n):
         a, q = strength[i], coupling[i]
-        if a > 1e-300:
+        if a > 0.0:
             low = min(low, (1.0 + q / n) * (1.0 + (q + a) / n) / a)
             high = min(high, (1.0 + q) * (1.0 + (q + a)) / a)
     if low == np.inf:

@@ -206,7 +206,8 @@ def test_water_filling(given_problem):
     other = interior_point.allocate(net, gains, assignment)
     rate = rates.sum_rate(net, gains, assignment, other.power)
     np.testing.assert_array_equal(other.feasible, found.feasible)
-    assert not (rate > best * (1 + 1e-7)).any()
+    # an SNR below 1e-140 counts as 0
+    assert not (rate > best * (1 + 1e-7) + 1e-138).any()
     same = optimum.allocate(net, gains, assignment)
     np.testing.assert_array_equal(same.power, found.power)
 
@@ -225,7 +226,8 @@ def test_the_certified_optimum(given_problem):
     np.testing.assert_allclose(found.sum_rate, rate, rtol=1e-9, atol=1e-290)
     other = interior_point.allocate(net, gains, assignment)
     rate = rates.sum_rate(net, gains, assignment, other.power)
-    assert not (rate > found.upper_bound * (1 + 1e-9)).any()
+    # an SNR below 1e-140 counts as 0
+    assert not (rate > found.upper_bound * (1 + 1e-9) + 1e-138).any()
     np.testing.assert_array_equal(np.isnan(found.upper_bound), ~found.feasible)
     np.testing.assert_array_equal(np.isnan(found.gap), ~found.feasible)
 
@@ -240,10 +242,13 @@ def test_no_other_solver_does_better(given_problem):
         assignment = hostile_assignment(net, 1, rng)
     best = optimum.allocate(net, gains, assignment)
     local = interior_point.allocate(net, gains, assignment)
+    # SLSQP meets R_min to 1e-7 only
+    eased = replace(net, min_rate=max(net.min_rate - 1e-7, 0.0))
+    bound = optimum.allocate(eased, gains, assignment).upper_bound[0]
     if best.feasible[0]:
         starts = [best.power[0], local.power[0]]
         starts += [baselines.random_power(net, assignment[0], rng) for _ in range(3)]
-        assert slsqp_rate(net, gains, assignment, starts) <= best.upper_bound[0] * (1 + 1e-6)
+        assert slsqp_rate(net, gains, assignment, starts) <= bound * (1 + 1e-6)
         assert local.converged[0]
 
 
