@@ -23,7 +23,7 @@ paper: $(READY)  ## run the notebooks at the paper's full size and build the boo
 test: $(READY)  ## run the tests
 	$(PYTEST)
 
-fuzz: $(READY)  ## generate more than a million inputs to all public functions, half an hour
+fuzz: $(READY)  ## generate more than a million inputs to all public functions, some five minutes
 	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep
 
 site-test: $(READY)  ## test the built book in a real browser, after make book

@@ -30,8 +30,8 @@ def counted(kernel: Callable, *arguments: Any) -> tuple[Count, Any]:
 
     >>> from nomalib.polytope import excess_rate
     >>> count, _ = counted(excess_rate, np.ones(3), np.ones((3, 3)), np.ones(3))
-    >>> count.flops     # 3 users, each 3 · 2 and 4 more, and a logarithm
-    31
+    >>> count.flops     # 3 users, each 3 · 2 and 5 more, and a logarithm
+    34
     """
     tally = _Tally()
     with np.errstate(all="ignore"):  # as in the compiled kernel
