@@ -57,7 +57,10 @@ COMPILED = {
     "learning": ["matching"],
     "deployed": ["learning"],
 }
-KERNELS = [f"{RUN}/kernels/{module}" for module in COMPILED]
+# Named by the sources: were they there when these change, Snakemake would run them again and not
+# look whether what depends on them is stale too.
+COMPILED_BY = f"{RUN}/kernels/{content(*NUMERICS)}"
+KERNELS = [f"{COMPILED_BY}/{module}" for module in COMPILED]
 
 # One core for each job: the parallelism is in the number of jobs.
 os.environ.update(
@@ -219,11 +222,9 @@ rule book:
 rule kernels:
     input:
         ancient(NUMERICS),
-        ancient(lambda wildcards: expand(f"{RUN}/kernels/{{m}}", m=COMPILED[wildcards.module])),
+        ancient(lambda wildcards: expand(f"{COMPILED_BY}/{{m}}", m=COMPILED[wildcards.module])),
     output:
-        touch(f"{RUN}/kernels/{{module}}"),
-    params:
-        made_by=content(*NUMERICS),
+        touch(f"{COMPILED_BY}/{{module}}"),
     message:
         "compiling nomalib.{wildcards.module}"
     shell:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import nbformat
@@ -35,14 +36,16 @@ def make(folder, parameters, code):
         "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
     )
     for run in ("_runs/quick", "_runs/sweeps/my_grid"):
-        skip_kernels(folder / run)
+        skip_kernels(folder, run)
     return folder
 
 
-def skip_kernels(run):
-    """The kernels count as compiled: these notebooks need none."""
-    for module in (ROOT / "nomalib").glob("*.py"):
-        kernel = run / "kernels" / module.stem
+def skip_kernels(folder, run):
+    """The kernels of these sources count as compiled: these notebooks need none."""
+    sources = [folder / "requirements.txt", *sorted((folder / "nomalib").glob("*.py"))]
+    numerics = b"".join(path.read_bytes() for path in sources if path.name != "plots.py")
+    for module in (folder / "nomalib").glob("*.py"):
+        kernel = folder / run / "kernels" / sha256(numerics).hexdigest()[:16] / module.stem
         kernel.parent.mkdir(parents=True, exist_ok=True)
         kernel.touch()
 

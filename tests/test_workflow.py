@@ -119,7 +119,7 @@ def test_killed_three_times_it_resumes_and_runs_what_is_damaged_or_stale(project
     edit(project / "nomalib/plots.py")
     assert planned(project) == {"chapter": 1, "total": 1}
     edit(project / "nomalib/rates.py")
-    assert planned(project) == {"experiment": 4, "chapter": 1, "total": 5}
+    assert planned(project) == {"kernels": 5, "experiment": 4, "chapter": 1, "total": 10}
 
 
 @pytest.mark.parametrize(
