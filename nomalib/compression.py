@@ -167,11 +167,11 @@ def save(model: keras.Model, path: str | Path) -> None:
     Raises:
         ValueError: a layer that the artefact has no form for, naming it.
     """
-    size_free = isinstance(model.layers[-1], layers.SpareShares)
+    size_free = isinstance(model.layers[-1], layers.HEADS)
     if size_free and layers.size_free(model) is None:
         raise ValueError(
-            f"model {model.name!r} ends in SpareShares but is no equivariant network of dense "
-            "layers in single precision, which alone has an artefact"
+            f"model {model.name!r} ends in {type(model.layers[-1]).__name__} but is no equivariant "
+            "network of dense layers in single precision, which alone has an artefact"
         )
     arrays: dict[str, Any] = {
         "version": deployed.VERSION,

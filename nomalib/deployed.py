@@ -22,13 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib import polytope
 from nomalib.network import Network
 from nomalib.polytope import Allocation
+from nomalib.water_filling import fill, share_at
 
 VERSION = 1
 # of the size-free network, shared with `nomalib.layers`
-NEWTON_STEPS = 4
-SMALLEST, LARGEST = 1e-12, 1e12  # of α and Q: products of three stay within single precision
+PRICES = 2  # times that a price is set, and takers looked for at it
 LARGEST_GAIN = 1e20  # that an imitation network reads
-LOGIT_BEST, LOGIT_OTHERS = 4.0, -4.0  # of what the slot worth most takes, and the others
+LOGIT_BEST, LOGIT_OTHERS = 4.0, -4.0  # of the slot worth most alone, and of the others
+LOGIT_CORRECTION = 6.0  # of the hidden layers, at most: a slot is never out of reach of training
 # Rows of one matrix product: enough to be fast, too few for BLAS to start threads of its own.
 _ROWS = 100
 
@@ -229,107 +230,72 @@ def _normalise(first, last, gains, assignment, constants, budget, outputs, writt
 
 
 @njit(cache=True, error_model="numpy")
-def alone(level, strength, own):
-    """w(ℓ) and dw/dℓ of a slot that is alone on its subchannel, (slot) of `nomalib.layers`."""
-    rho = strength / (strength + 2.0 * own)
-    head = max(strength * level - 1.0, 0.0)
-    root = np.sqrt(1.0 + (1.0 - rho * rho) * head)
-    return 2.0 * rho * head / (strength * (1.0 + root)), rho / root if head > 0.0 else 0.0
+def softsign(x):
+    return x / (1.0 + abs(x))
 
 
-@njit(cache=True, error_model="numpy")
-def common_level(strength, coupling, counts, slots, fraction):
-    """ℓ at which Σ fraction · w(ℓ) = 1 over the first `slots` users of each subchannel."""
-    in_use = 0.0
-    for i in range(counts.shape[0]):
-        in_use += 1.0 if counts[i] else 0.0
-    low, high = np.inf, 1e30
-    for i in range(counts.shape[0]):
-        for k in range(min(slots, counts[i])):
-            a, q = strength[i, k], coupling[i, k, k]
-            w = 1.0 / in_use
-            low = min(low, (1.0 + q * w) * (1.0 / a + (1.0 + q / a) * w))
-            if fraction[i, k] > 0.5:
-                w = 1.0 / fraction[i, k]
-                high = min(high, (1.0 + q * w) * (1.0 / a + (1.0 + q / a) * w))
-    level = np.sqrt(low) * np.sqrt(high)
-    for _ in range(NEWTON_STEPS):
-        total, slope = 0.0, 0.0
-        for i in range(counts.shape[0]):
-            for k in range(min(slots, counts[i])):
-                w, dw = alone(level, strength[i, k], coupling[i, k, k])
-                total += fraction[i, k] * w
-                slope += fraction[i, k] * dw
-        level = min(max(level + (1.0 - total) / max(slope, 1e-30), low), high)
-    return level
+@njit(cache=True, error_model="numpy", inline="always")
+def worth_most(i, strength, coupling, used, level, worth, w):
+    """The slot of subchannel i that is worth most alone at a level; fills `worth` and `w`."""
+    best, price = 0, 1.0 / level
+    for k in range(used):
+        a, q = strength[i, k], coupling[i, k, k]
+        w[k], _ = share_at(level, a, q)
+        worth[k] = np.log1p(a * w[k] / (1.0 + q * w[k])) - price * w[k]
+        if worth[k] > worth[best]:
+            best = k
+    return best
 
 
-@njit(cache=True, error_model="numpy")
-def signed_log(x):
-    return np.sign(x) * np.log1p(abs(x))
-
-
-@njit(cache=True, error_model="numpy")
-def look(strength, coupling, used, level, slots, worth, w, seen):
-    """The features of one subchannel at a level, those of `nomalib.layers.AtThePrice`.
+@njit(cache=True, error_model="numpy", inline="always")
+def look(i, strength, coupling, used, level, slots, worth, w, seen):
+    """The features of subchannel i at a level, those of `nomalib.layers.AtThePrice`.
 
     The first `used` slots hold users; `worth` and `w` are workspaces.
     """
-    best = 0
-    for k in range(used):
-        w[k], _ = alone(level, strength[k], coupling[k, k])
-        worth[k] = np.log1p(strength[k] * w[k] / (1.0 + coupling[k, k] * w[k])) - w[k] / level
-        if worth[k] > worth[best]:
-            best = k
+    best = worth_most(i, strength, coupling, used, level, worth, w)
     # only the best slot has power, so only its rate is lost to others
-    gained = strength[best] * w[best]
-    beside = 1.0 + coupling[best, best] * w[best]
+    gained = strength[i, best] * w[best]
+    beside = 1.0 + coupling[i, best, best] * w[best]
     loss = gained / (beside * (beside + gained))
     for k in range(used):
-        above = 1.0 + coupling[k, best] * w[best] + (gained if k == best else 0.0)
-        slope = strength[k] / above - coupling[best, k] * loss
-        seen[k] = 1.0 if k == best else 0.0
-        seen[slots + k] = np.log(max(strength[k] * level, 1e-6))
-        seen[2 * slots + k] = signed_log(20.0 * (worth[k] - worth[best]))
-        seen[3 * slots + k] = signed_log(level * slope - 1.0)
+        above = 1.0 + coupling[i, k, best] * w[best] + (gained if k == best else 0.0)
+        slope = strength[i, k] / above - coupling[i, best, k] * loss
+        seen[i, k] = 1.0 if k == best else 0.0
+        seen[i, slots + k] = softsign(0.1 * np.log(max(strength[i, k] * level, 1e-6)))
+        seen[i, 2 * slots + k] = softsign(20.0 * (worth[k] - worth[best]))
+        seen[i, 3 * slots + k] = softsign(level * slope - 1.0)
         for other in range(used):
-            seen[(4 + k) * slots + other] = np.log1p(coupling[k, other] * w[other])
+            seen[i, (4 + k) * slots + other] = softsign(coupling[i, k, other] * w[other])
 
 
 @njit(cache=True, error_model="numpy")
 def dense(x, kernels, biases):
     """The dense layers, ReLU between them."""
     for at in range(len(kernels)):
-        x = np.dot(x, kernels[at])
+        x, bias = np.dot(x, kernels[at]), biases[at]
         lowest = np.float32(0.0 if at + 1 < len(kernels) else -np.inf)
         for row in range(x.shape[0]):
             for col in range(x.shape[1]):
-                x[row, col] = max(x[row, col] + biases[at][col], lowest)
+                x[row, col] = max(x[row, col] + bias[col], lowest)
     return x
 
 
 @njit(cache=True, error_model="numpy")
-def take(strength, coupling, counts, logits, fraction, u):
-    """Shares u of logits of how much of its due each slot takes: `layers.WaterLevel`."""
-    largest = -np.inf
+def level_of(taker, strength, coupling, counts, alone, w):
+    """ℓ at which slot `taker` (N) of every subchannel takes its due, all of it together 1.
+
+    The dues are left in `w` (N); `alone` (2, N) is a workspace.
+    """
     for i in range(counts.shape[0]):
-        for k in range(counts[i]):
-            largest = max(largest, logits[i, k])
-    for i in range(counts.shape[0]):
-        for k in range(counts[i]):
-            fraction[i, k] = 1.0 / (1.0 + np.exp(-(logits[i, k] + max(1.0 - largest, 0.0))))
-    level = common_level(strength, coupling, counts, u.shape[1], fraction)
-    total = 0.0
-    for i in range(counts.shape[0]):
-        for k in range(u.shape[1]):
-            u[i, k] = 0.0
-            if k < counts[i]:
-                w, _ = alone(level, strength[i, k], coupling[i, k, k])
-                u[i, k] = fraction[i, k] * max(w, 1e-30)
-                total += u[i, k]
-    for i in range(counts.shape[0]):
-        for k in range(u.shape[1]):
-            u[i, k] /= total
+        alone[0, i] = strength[i, taker[i]] if counts[i] else 0.0
+        alone[1, i] = coupling[i, taker[i], taker[i]] if counts[i] else 0.0
+    level, _ = fill(alone[0], alone[1], w)
+    if level == np.inf:  # power buys no rate: all powers are alike
+        level = 1.0
+        for i in range(counts.shape[0]):
+            w[i] = 1.0 if counts[i] else 0.0
+    return level
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -348,48 +314,62 @@ def _size_free(
     kernels,
     biases,
 ):
-    n, fullest = gains.shape[1], constants[4]
+    n, fullest, floor = gains.shape[1], constants[4], np.log1p(constants[1])
     size = max(1, _ROWS // n)
     problems = [polytope.empty_slots(n, fullest) for _ in range(size)]
     counts = np.zeros((size, n), np.int64)
-    alpha, q = np.empty((size, n, fullest)), np.empty((size, n, fullest, fullest))
-    u, fraction, gradient = np.empty((n, fullest)), np.empty((n, fullest)), np.empty((n, fullest))
-    worth, w = np.empty(fullest), np.empty(fullest)
+    u, terms = np.empty((n, fullest)), np.empty((2, n, fullest))
+    worth, due = np.empty(fullest), np.empty(fullest)
+    takers, dues, alone = np.empty((size, n), np.int64), np.empty((size, n)), np.empty((2, n))
     seen = np.empty((size, n, slots * (4 + slots)), np.float32)
     for start in range(first, last, size):
         n_draws = min(size, last - start)
+        seen[:] = 0.0
         for at in range(n_draws):
             b = start + at
-            assigned, problem = assignment[b % assignment.shape[0]], problems[at]
+            assigned, problem, used = assignment[b % assignment.shape[0]], problems[at], counts[at]
             spare[b] = polytope.reduce_draw(gains[b], assigned, constants, problem)
-            seen[at] = 0.0
             if not spare[b] >= 0.0:
                 continue
+            strength, coupling, features = problem.strength, problem.coupling, seen[at]
+            taker, w = takers[at], dues[at]
             for i in range(n):
-                counts[at, i] = 0
+                taker[i], used[i] = 0, 0
                 for k in range(fullest):
-                    counts[at, i] += problem.users[i, k] >= 0
-                    fraction[i, k] = 1.0
-                    alpha[at, i, k] = min(max(problem.strength[i, k], SMALLEST), LARGEST)
-                    for other in range(fullest):
-                        q[at, i, k, other] = min(problem.coupling[i, k, other], LARGEST)
-            level = common_level(alpha[at], q[at], counts[at], 1, fraction)
+                    used[i] += problem.users[i, k] >= 0
+            level = level_of(taker, strength, coupling, used, alone, w)
+            for _ in range(PRICES - 1):
+                changed = False
+                for i in range(n):
+                    best = worth_most(i, strength, coupling, used[i], level, worth, due)
+                    changed, taker[i] = changed or best != taker[i], best
+                if not changed:
+                    break
+                level = level_of(taker, strength, coupling, used, alone, w)
             for i in range(n):
-                if counts[at, i]:
-                    look(alpha[at, i], q[at, i], counts[at, i], level, slots, worth, w, seen[at, i])
+                if used[i]:
+                    look(i, strength, coupling, used[i], level, slots, worth, due, features)
         rows = seen[:n_draws].reshape(n_draws * n, seen.shape[2])
-        logits = dense(rows, kernels, biases).reshape(n_draws, n, slots)
+        logits = dense(rows, kernels, biases)
         for at in range(n_draws):
-            b = start + at
+            b, problem, used, features = start + at, problems[at], counts[at], seen[at]
             n_iter[b], residual[b] = 1, np.nan
             if not spare[b] >= 0.0:
                 power[b] = np.nan
                 continue
+            taker, w, changed = takers[at], dues[at], False
             for i in range(n):
-                for k in range(counts[at, i]):
-                    prior = LOGIT_BEST if seen[at, i, k] == 1.0 else LOGIT_OTHERS
-                    logits[at, i, k] += np.float32(prior)
-            take(alpha[at], q[at], counts[at], logits[at], fraction, u)
-            floor = np.log1p(constants[1]) * counts[at].sum()
-            residual[b] = polytope.certify(problems[at], u, floor, gradient)
-            polytope.write_power(budget, spare[b], problems[at], u, power[b])
+                best, most = 0, -np.inf
+                for k in range(used[i]):
+                    prior = LOGIT_BEST if features[i, k] == 1.0 else LOGIT_OTHERS
+                    logit = prior + LOGIT_CORRECTION * softsign(logits[at * n + i, k])
+                    if logit > most:
+                        best, most = k, logit
+                changed, taker[i] = changed or best != taker[i], best
+            if changed:
+                level_of(taker, problem.strength, problem.coupling, used, alone, w)
+            u[:], total = 0.0, w.sum()
+            for i in range(n):
+                u[i, taker[i]] = w[i] / total
+            residual[b] = polytope.certify(problem, u, floor, terms)
+            polytope.write_power(budget, spare[b], problem, u, power[b])

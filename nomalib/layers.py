@@ -4,6 +4,8 @@ A network here sees, of each subchannel, the strengths α and couplings Q of its
 side by side in one array (…, N, K, 1 + K), and gives shares u (…, N, K) with u ≥ 0 and Σ u = 1:
 every such u is a power that meets R_min and spends the budget. Subchannels are on an equal footing:
 what one must know of the others is the price of power λ = 1/ℓ, ℓ the level of `water_filling`.
+At a price each subchannel stands alone, as in the Lagrangian dual of `optimum`; the price is set
+twice, first as if the strongest users took all, then by those worth most at the first price.
 
 A slot that is alone on its subchannel takes, with q = Q_kk, ρ = α/(α + 2q), h = max(0, αℓ − 1),
 
@@ -21,8 +23,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from nomalib.deployed import LARGEST, LOGIT_BEST, LOGIT_OTHERS, NEWTON_STEPS, SMALLEST, SizeFree
+from nomalib.deployed import LOGIT_BEST, LOGIT_CORRECTION, LOGIT_OTHERS, PRICES, SizeFree
 from nomalib.polytope import Shares
+
+NEWTON_STEPS = 4
+SMALLEST, LARGEST = 1e-12, 1e12  # of α and Q: products of three stay within single precision
 
 
 def problem(shares: Shares, max_users: int) -> NDArray[np.float32]:
@@ -59,14 +64,14 @@ def _alone(level, strength, own):
 def _level(strength, own, fraction, in_use):
     """ℓ at which Σ fraction · w(ℓ) = 1: Newton steps between two levels that enclose it.
 
-    Some slot's fraction must be above a half.
+    Some slot's fraction must be above a thousandth, and no subchannel's sum above 1.
     """
 
     def level_of(w):
         return (1 + own * w) * (1 / strength + (1 + own / strength) * w)
 
     low = ops.min(level_of(1 / in_use), axis=(1, 2), keepdims=True)
-    high = ops.where(fraction > 0.5, level_of(1 / ops.maximum(fraction, 0.5)), 1e30)
+    high = ops.where(fraction > 1e-3, level_of(1 / ops.maximum(fraction, 1e-3)), 1e30)
     high = ops.min(high, axis=(1, 2), keepdims=True)
     level = ops.sqrt(low) * ops.sqrt(high)
     for _ in range(NEWTON_STEPS):
@@ -77,67 +82,71 @@ def _level(strength, own, fraction, in_use):
     return level
 
 
-def _signed_log(x):
-    return ops.sign(x) * ops.log1p(ops.abs(x))
-
-
 @keras.saving.register_keras_serializable("nomalib")
 class AtThePrice(keras.layers.Layer):
-    """What each subchannel looks like at the price of power that the strongest users would set.
+    """What each subchannel looks like at the price of power.
 
     (B, N, K, 1 + K) → (B, N, 4K + K²): which slot alone is worth most; and of each slot log αℓ, by
     how much another slot alone is worth more, how its marginal rate beside the best one compares
-    with the price, and its interference with every other. Nothing depends on N.
+    with the price, and its interference with every other, all as x/(1 + |x|). Nothing depends on N.
     """
 
     def call(self, problem):
         filled, strength, coupling, in_use = _parts(problem)
         own, mask = _own(coupling), ops.cast(filled, "float32")
-        level = _level(strength[..., :1], own[..., :1], mask[..., :1], in_use)
-        w, _ = _alone(level, strength, own)
-        worth = ops.log1p(strength * w / (1 + own * w)) - w / level
-        best = ops.one_hot(ops.argmax(worth, axis=-1), worth.shape[-1])
+        best = ops.one_hot(ops.zeros_like(in_use[..., 0], "int32"), mask.shape[-1])
+        for _ in range(PRICES):
+            level = _level(strength, own, best * mask, in_use)
+            w, _ = _alone(level, strength, own)
+            worth = ops.log1p(strength * w / (1 + own * w)) - w / level
+            best = ops.one_hot(ops.argmax(worth, axis=-1), worth.shape[-1])
         u = best * w
         below = 1 + ops.sum(coupling * u[..., None, :], axis=-1)
         above = below + strength * u
         lost = ops.sum(coupling * (strength * u / (below * above))[..., None], axis=-2)
         slots = [
             best,
-            ops.log(ops.maximum(strength * level, 1e-6)),
-            _signed_log(20 * (worth - ops.max(worth, axis=-1, keepdims=True))),
-            _signed_log(level * (strength / above - lost) - 1),
+            ops.softsign(0.1 * ops.log(ops.maximum(strength * level, 1e-6))),
+            ops.softsign(20 * (worth - ops.max(worth, axis=-1, keepdims=True))),
+            ops.softsign(level * (strength / above - lost) - 1),
         ]
-        pairs = ops.log1p(coupling * w[..., None, :])
+        pairs = ops.softsign(coupling * w[..., None, :])
         flat = ops.reshape(pairs, (-1, *ops.shape(pairs)[1:-2], worth.shape[-1] ** 2))
         return ops.concatenate([*(slot * mask for slot in slots), flat], axis=-1)
 
 
 @keras.saving.register_keras_serializable("nomalib")
 class Takers(keras.layers.Layer):
-    """Logits of what each slot takes: the one worth most alone nearly all, unless corrected."""
+    """Logits of who takes the power: the slot worth most alone, unless corrected."""
 
     def call(self, seen, correction):
         best = seen[..., : correction.shape[-1]]
-        return LOGIT_OTHERS + (LOGIT_BEST - LOGIT_OTHERS) * best + correction
+        prior = LOGIT_OTHERS + (LOGIT_BEST - LOGIT_OTHERS) * best
+        return prior + LOGIT_CORRECTION * ops.softsign(correction)
 
 
 @keras.saving.register_keras_serializable("nomalib")
 class WaterLevel(keras.layers.Layer):
-    """Logits of shares from logits of how much of w(ℓ), its due if alone, each slot takes.
+    """From logits (B, N, K) of who takes the power: for how much of the time, and what share then.
 
-    All subchannels get one level, such that the shares sum to one. No gradient flows through it:
-    at a common price a change of the level moves power to where it is worth just the same.
+    (B, N, K, 2): times τ, and shares w(ℓ) with Σ τ w = 1. All the time goes to one slot of each
+    subchannel; in training, which needs a slope, the slots share the time, each alone while it has
+    it, which is the convex hull of the choices. The level is common to all, and no gradient flows
+    through it: there a change of it moves power to where it is worth just the same.
     """
 
-    def call(self, problem, logits):
+    def call(self, problem, logits, training=None):
         filled, strength, coupling, in_use = _parts(problem)
-        own = _own(coupling)
-        largest = ops.max(ops.where(filled, logits, -1e30), axis=(1, 2), keepdims=True)
-        logits = logits + ops.relu(1 - largest)  # no level sells the power if nobody takes any
-        fraction = ops.where(filled, ops.sigmoid(logits), 0)
-        level = ops.stop_gradient(_level(strength, own, fraction, in_use))
+        own, mask = _own(coupling), ops.cast(filled, "float32")
+        logits = ops.where(filled, logits, -1e30)
+        if training:
+            time = mask * ops.softmax(logits)
+        else:
+            time = mask * ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1])
+        level = ops.stop_gradient(_level(strength, own, time, in_use))
         w, _ = _alone(level, strength, own)
-        return ops.log_sigmoid(logits) + ops.log(ops.maximum(w, 1e-30))
+        w = w / ops.maximum(ops.sum(time * w, axis=(1, 2), keepdims=True), 1e-30)
+        return ops.stack([time, w], axis=-1)
 
 
 @keras.saving.register_keras_serializable("nomalib")
@@ -152,13 +161,21 @@ class SpareShares(keras.layers.Layer):
         return weight / ops.sum(weight, axis=(1, 2), keepdims=True)
 
 
+# the last layers under which any weights give a feasible power
+HEADS = (SpareShares, WaterLevel)
+
+
 @keras.saving.register_keras_serializable("nomalib")
 class SumRate(keras.losses.Loss):
-    """Minus the sum rate above the minimal rates, (shares), per subchannel [bps/Hz]."""
+    """Minus the sum rate above the minimal rates, (shares), per subchannel [bps/Hz].
+
+    Of `problem` and what `WaterLevel` gives: the rate of each slot alone, for its time.
+    """
 
     def call(self, y_true, y_pred):
-        below = 1 + ops.einsum("bnjk,bnk->bnj", y_true[..., 1:], y_pred)
-        return -ops.sum(ops.log2(1 + y_true[..., 0] * y_pred / below), axis=-1)
+        strength, own = y_true[..., 0], _own(y_true[..., 1:])
+        time, w = y_pred[..., 0], y_pred[..., 1]
+        return -ops.sum(time * ops.log2(1 + strength * w / (1 + own * w)), axis=-1)
 
 
 def size_free(model: keras.Model) -> SizeFree | None:
@@ -166,7 +183,7 @@ def size_free(model: keras.Model) -> SizeFree | None:
 
     None for a model of any other layers, which only Keras can run.
     """
-    first, last = (keras.layers.InputLayer, AtThePrice), (Takers, WaterLevel, SpareShares)
+    first, last = (keras.layers.InputLayer, AtThePrice), (Takers, WaterLevel)
     dense = model.layers[len(first) : -len(last)]
     kinds = [*first, *[keras.layers.Dense] * len(dense), *last]
     if not dense or [type(layer) for layer in model.layers] != kinds:

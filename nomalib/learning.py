@@ -112,14 +112,15 @@ def imitate(
     return fitted.history
 
 
-def equivariant_network(max_users: int = 4, width: int = 48, seed: int = 0) -> keras.Model:
+def equivariant_network(max_users: int = 4, width: int = 16, seed: int = 0) -> keras.Model:
     """The size-free network: for any N, any M, and up to `max_users` on a subchannel.
 
-    Every subchannel is seen at the price of power, passes the same two hidden layers, and gets
-    from them how its users share what it takes at a common water level.
+    Every subchannel is seen at the price of power and passes the same two hidden layers, which
+    correct who of its users takes the spare power; a water level common to all says how much. The
+    correction of a network that is not yet trained is 0.
 
     >>> equivariant_network().count_params()
-    4132
+    868
     """
     keras.utils.set_random_seed(seed)
     problem = keras.Input((None, max_users, 1 + max_users), name="problem")
@@ -128,8 +129,7 @@ def equivariant_network(max_users: int = 4, width: int = 48, seed: int = 0) -> k
         hidden = keras.layers.Dense(width, activation="relu")(hidden)
     correction = keras.layers.Dense(max_users, kernel_initializer="zeros")(hidden)
     logits = layers.Takers()(seen, correction)
-    logits = layers.WaterLevel()(problem, logits)
-    return keras.Model(problem, layers.SpareShares()(problem, logits), name="size_free")
+    return keras.Model(problem, layers.WaterLevel()(problem, logits), name="size_free")
 
 
 def maximise_sum_rate(
@@ -138,7 +138,7 @@ def maximise_sum_rate(
     epochs: int = 8,
     steps_per_epoch: int = 400,
     batch_size: int = 256,
-    learning_rate: float = 2e-2,
+    learning_rate: float = 5e-3,
     loss: keras.losses.Loss | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -153,7 +153,7 @@ def maximise_sum_rate(
         model: the network, trained in place.
         networks: scenarios to train for, of any sizes; one is enough.
         epochs, steps_per_epoch, batch_size, learning_rate: of the training.
-        loss: another objective, of `layers.problem` and the shares, as `layers.SumRate` is.
+        loss: another objective, of `layers.problem` and the model's output, as `layers.SumRate` is.
         callbacks, verbose, seed: as for `imitate`.
 
     Returns:
@@ -238,7 +238,7 @@ def allocate(
 
     Args:
         model: an `imitation_network`, an `equivariant_network`, which `nomalib.deployed` runs
-            compiled, or any other model that ends in `layers.SpareShares`.
+            compiled, or any other model that ends in one of `layers.HEADS`.
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
         assignment: bool, (N, M) or (…, N, M).
@@ -257,9 +257,10 @@ def allocate(
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
     shares = polytope.reduce(net, gains, assignment)
     feasible = shares.feasible
-    if isinstance(model.layers[-1], layers.SpareShares):
+    if isinstance(model.layers[-1], layers.HEADS):
         k = shares.users.shape[-1]
-        u = _predict(model, layers.problem(shares, model.input_shape[-2]))[..., :k]
+        u = _predict(model, layers.problem(shares, model.input_shape[-2]))
+        u = (u if u.ndim == 3 else u.prod(axis=-1))[..., :k]
         floor = np.log(2.0) * net.min_rate
         power, residual = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
         polytope.over_draws(_spend, len(gains), *shares, u, floor, net.budget, power, residual)
@@ -341,13 +342,12 @@ def _spend(
     residual,
 ):
     """Powers of the shares u, scaled to unit sum, and their scaled KKT residuals."""
-    gradient = np.empty(u.shape[1:])
+    terms = np.empty((2, *u.shape[1:]))
     for b in range(first, last):
         if spare[b] >= 0.0:
             u[b] /= u[b].sum()
-            rate = floor * (users[b] >= 0).sum()
             slots = Slots(users[b], minimal[b], spread[b], strength[b], coupling[b])
-            residual[b] = polytope.certify(slots, u[b], rate, gradient)
+            residual[b] = polytope.certify(slots, u[b], floor, terms)
             polytope.write_power(budget, spare[b], slots, u[b], power[b])
 
 

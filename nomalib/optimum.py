@@ -198,7 +198,9 @@ def split(points, cell, k, new):
 @njit(cache=True, error_model="numpy")
 def best_share(strength, coupling, price):
     """Share in [0, 1] that one user alone would take at a price."""
-    return min(1.0, water_filling.share_at(1.0 / price, strength, coupling)) if price > 0 else 1.0
+    if not price > 0:
+        return 1.0
+    return min(1.0, water_filling.share_at(1.0 / price, strength, coupling)[0])
 
 
 @njit(cache=True, error_model="numpy")

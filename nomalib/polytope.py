@@ -277,6 +277,7 @@ def heard_from_slack(i, k, t, residual, users, heard, chain):
         kept += epsilon * slope
         chain[0, row], chain[1, row], chain[2, row] = epsilon, step, slope
     room = 1.0 - t * kept
+    inverse = 1.0 / room
     for col in range(k):
         fixed = (1.0 - chain[0, col]) * chain[1, col]
         first = chain[0, col] * chain[1, col]
@@ -284,7 +285,7 @@ def heard_from_slack(i, k, t, residual, users, heard, chain):
             fixed *= chain[1, row] * (1.0 + t if row > col + 1 else 1.0)
             heard[i, row, col] = fixed
             first += t * chain[0, row] * fixed
-        first /= room
+        first *= inverse
         own = 0.0
         for row in range(k):
             if row < col:
@@ -315,7 +316,9 @@ def reduce_subchannel(
 ):
     """Subchannel i for a spare power of 1; returns its least power, NaN where it has none."""
     fullest = users.shape[1]
-    k = sort_users(i, gains, assigned, users)
+    k = fullest
+    while k > 0 and users[i, k - 1] < 0:
+        k -= 1
     for row in range(fullest):
         minimal[i, row] = 0.0
         # γ until it is needed no more
@@ -343,18 +346,21 @@ def reduce_subchannel(
         for row in range(k):
             total += t * coupling[i, row, col] * chain[0, row]
         chain[1, col] = 1.0 / total
-    need = 0.0
+    need, rest = 0.0, 1.0 / (1.0 + t)
     for row in range(k):
         gamma, floor = strength[i, row], 1.0
-        for col in range(k):
-            ratio = gamma / strength[i, col] if receiver else 1.0
-            floor += t * ratio * coupling[i, row, col]
+        if receiver:
+            for col in range(k):
+                floor += t * (gamma / strength[i, col]) * coupling[i, row, col]
+        else:
+            for col in range(k):
+                floor += t * coupling[i, row, col]
         # at R_min the SINR is t
         minimal[i, row] = t * floor / gamma
         need += minimal[i, row]
         chain[2, row] = (gamma if receiver else weakest) / floor
     for row in range(k):
-        strength[i, row] = chain[2, row] / (1.0 + t) * chain[1, row]
+        strength[i, row] = chain[2, row] * rest * chain[1, row]
         for col in range(k):
             value = coupling[i, row, col]
             coupling[i, row, col] = chain[2, row] * value * chain[1, col]
@@ -370,6 +376,8 @@ def reduce_draw(gains, assigned, constants, slots):
     users, minimal, spread, strength, coupling = slots
     chain = np.empty((3, fullest))
     spare = 1.0
+    for i in range(gains.shape[0]):
+        sort_users(i, gains, assigned, users)
     for i in range(gains.shape[0]):
         spare -= reduce_subchannel(
             i,
@@ -456,61 +464,65 @@ def kkt_residual(users, u, gradient, price, dual, scale):
     """
     if scale == 0.0:
         return 0.0
-    worst, total, gap = 0.0, 0.0, 0.0
+    worst, total, gap, inverse = 0.0, 0.0, 0.0, 1.0 / scale
     for i in range(users.shape[0]):
         for j in range(users.shape[1]):
             if users[i, j] < 0:
                 break
             stationarity = abs(gradient[i, j] - price + dual[i, j])
             worst = max(worst, stationarity / max(scale, dual[i, j]))
-            worst = max(worst, -dual[i, j] / scale, -u[i, j])
+            worst = max(worst, -dual[i, j] * inverse, -u[i, j])
             gap += u[i, j] * dual[i, j]
             total += u[i, j]
-    return max(worst, gap / scale, abs(total - 1.0))
+    return max(worst, gap * inverse, abs(total - 1.0))
 
 
 @njit(cache=True, error_model="numpy")
-def certify(slots, u, floor, gradient):
+def certify(slots, u, floor, terms):
     """`kkt_residual` of shares u of one draw at their own price Σ u·gradient.
 
-    `floor` is the sum of the minimal rates [nats], and `gradient` (N, K) a workspace.
+    `floor` is R_min [nats], and `terms` (2, N, K) a workspace.
     """
-    strength, coupling = slots.strength, slots.coupling
+    users, strength, coupling = slots.users, slots.strength, slots.coupling
+    gradient, dual = terms
     n, fullest = u.shape
     # until the price is known, `dual` holds the sum of the magnitudes of a gradient's terms
-    dual = np.zeros((n, fullest))
-    rate, price = floor, 0.0
+    rate, price, excess = 0.0, 0.0, 0.0
     for i in range(n):
-        excess = 0.0
         for k in range(fullest):
-            gradient[i, k] = 0.0
+            gradient[i, k] = dual[i, k] = 0.0
+            rate += floor * (users[i, k] >= 0)
         for j in range(fullest):
             below = 1.0
             for k in range(fullest):
                 below += coupling[i, j, k] * u[i, k]
-            above = below + strength[i, j] * u[i, j]
-            sinr = strength[i, j] * u[i, j] / below
-            excess += sinr + excess * sinr
-            own = strength[i, j] / above
+            signal = strength[i, j] * u[i, j]
+            above = 1.0 / (below + signal)
+            own = strength[i, j] * above
             gradient[i, j] += own
             dual[i, j] += own
-            if u[i, j] == 0.0:
+            if signal == 0.0:
                 continue
-            lost = strength[i, j] * u[i, j] / (below * above)
+            sinr = signal / below
+            excess += sinr + excess * sinr
+            lost = sinr * above
             for k in range(fullest):
                 gradient[i, k] -= coupling[i, j, k] * lost
                 dual[i, k] += coupling[i, j, k] * lost
-        rate += np.log1p(excess)
+        if excess > 1e100:
+            rate += np.log1p(excess)
+            excess = 0.0
         for k in range(fullest):
             price += u[i, k] * gradient[i, k]
+    rate += np.log1p(excess)
     for i in range(n):
         for k in range(fullest):
             # at SNRs above 1e16 a gradient is a small difference of large terms: what may be
             # their rounding is no residual
-            if gradient[i, k] > price:
-                gradient[i, k] = max(price, gradient[i, k] - 1e-15 * dual[i, k])
+            least = max(price, gradient[i, k] - 1e-15 * dual[i, k])
+            gradient[i, k] = min(gradient[i, k], least)
             dual[i, k] = max(0.0, price - gradient[i, k])
-    return kkt_residual(slots.users, u, gradient, price, dual, rate)
+    return kkt_residual(users, u, gradient, price, dual, rate)
 
 
 @njit(cache=True, error_model="numpy")

@@ -116,7 +116,7 @@ def start_by_price(counts, strength, coupling, u, rate, uniform, start):
         best, taker, taken = worth, -1, 0.0
         for k in range(1 if uniform else counts[i]):
             q = coupling[i, k, k]
-            share = share_at(1.0 / price, strength[i, k], q)
+            share = share_at(1.0 / price, strength[i, k], q)[0]
             value = np.log1p(strength[i, k] * share / (1.0 + q * share)) - price * share
             if value > best:
                 best, taker, taken = value, k, share

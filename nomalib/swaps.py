@@ -226,7 +226,7 @@ def _score(terms, objective, worth, price):
     elif worth < 0.0:
         score = -terms[0]
     elif price > 0.0:
-        w = water_filling.share_at(1.0 / price, terms[1], terms[2])
+        w = water_filling.share_at(1.0 / price, terms[1], terms[2])[0]
         score = terms[3] + np.log1p(terms[1] * w / (1.0 + terms[2] * w)) - price * (w + terms[0])
     return score
 

@@ -65,15 +65,16 @@ def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocatio
 
 @njit(cache=True, error_model="numpy")
 def share_at(level, strength, coupling):
-    """Share w of a subchannel at a level ℓ: the nonnegative root of (level), without loss."""
+    """Share w of a subchannel at a level ℓ, the nonnegative root of (level), and dw/dℓ."""
     head = strength * level - 1.0
     if not head > 0.0:
-        return 0.0
-    linear = 2.0 * coupling + strength
+        return 0.0, 0.0
     # in quotients of at most 1: products of three would leave the range of doubles
-    inverse = 1.0 / linear
+    inverse = 1.0 / (2.0 * coupling + strength)
     square = 4.0 * (coupling * inverse) * ((coupling + strength) * inverse)
-    return 2.0 * head * inverse / (1.0 + np.sqrt(1.0 + square * head))
+    root = np.sqrt(1.0 + square * head)
+    quotient = inverse / (root * (1.0 + root))
+    return 2.0 * head * root * quotient, strength * (1.0 + root) * quotient
 
 
 @njit(cache=True, error_model="numpy")
@@ -97,11 +98,9 @@ def fill(strength, coupling, w):
         steps += 1
         total, slope = 0.0, 0.0
         for i in range(n):
-            a, q = strength[i], coupling[i]
-            w[i] = share_at(level, a, q)
-            if w[i] > 0.0:
-                total += w[i]
-                slope += a / (a + 2.0 * q + 2.0 * q * (q + a) * w[i])
+            w[i], rise = share_at(level, strength[i], coupling[i])
+            total += w[i]
+            slope += rise
         if abs(total - 1.0) <= 1e-15 * n:
             break
         if total < 1.0:
@@ -140,15 +139,14 @@ def _allocate_draws(
     first, last, gains, assignment, constants, budget, power, spare, n_iter, residual
 ):
     n, fullest = gains.shape[1], constants[4]
-    slots = polytope.empty_slots(n, fullest)
-    u, gradient, w = np.empty((n, fullest)), np.empty((n, fullest)), np.empty(n)
+    slots, floor = polytope.empty_slots(n, fullest), np.log1p(constants[1])
+    u, terms, w = np.empty((n, fullest)), np.empty((2, n, fullest)), np.empty(n)
     for b in range(first, last):
         assigned = assignment[b % assignment.shape[0]]
         spare[b] = polytope.reduce_draw(gains[b], assigned, constants, slots)
         if not spare[b] >= 0.0:
             power[b], n_iter[b], residual[b] = np.nan, 0, np.nan
             continue
-        floor = np.log1p(constants[1]) * polytope.filled(slots.users).sum()
         n_iter[b] = solve(slots, w, u)
-        residual[b] = polytope.certify(slots, u, floor, gradient)
+        residual[b] = polytope.certify(slots, u, floor, terms)
         polytope.write_power(budget, spare[b], slots, u, power[b])
