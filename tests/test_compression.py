@@ -108,5 +108,62 @@ def test_the_size_free_artefact_equals_keras(n, m, k, gain, tmp_path):
     shares = polytope.reduce(net, gains, assignment)
     untrained = deployed_power(model, net, gains, assignment, tmp_path)
     # untrained, its last kernel is zero and would hide the hidden layers
-    dense[-1].kernel.assign(rng.standard_normal(dense[-1].kernel.shape))
-    dense[-1].bias.assign([-2.0, 4.0, 2.0, 1.0])
+    dense[-1].kernel.assign(10 * rng.standard_normal(dense[-1].kernel.shape))
+    dense[-1].bias.assign([-20.0, 40.0, 20.0, 10.0])
+    mine = deployed_power(model, net, gains, assignment, tmp_path)
+    u = model.predict(layers.problem(shares, 4), verbose=0).prod(axis=-1)
+    theirs = polytope.power(net, shares, u[..., : shares.users.shape[-1]])
+    np.testing.assert_array_equal(np.isnan(mine).any(axis=(1, 2)), ~shares.feasible)
+    np.testing.assert_allclose(mine / net.budget, theirs / net.budget, atol=1e-5)
+    moved = np.abs(mine - untrained).max(axis=(1, 2))[shares.feasible] > 1e-3 * net.budget
+    assert k == 1 or moved.mean() > 0.2
+
+
+def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, draws, tmp_path):
+    gains, assignment, _ = draws
+    path = tmp_path / "network.npz"
+    compression.save(trained, path)
+    artefact = deployed.load(path)
+    assert artefact.kind == "imitation" and artefact.shape == (10, 10)
+    assert artefact.n_parameters == trained.count_params()
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    assert all(array.dtype.kind in "ifuU" for array in arrays.values())
+    np.savez(path, **(arrays | {"version": 2}))
+    with pytest.raises(ValueError, match="version 2"):
+        deployed.load(path)
+    np.savez(path, **(arrays | {"kind": np.array([{}], object)}))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        deployed.load(path)
+    other = Network(n_users=5)
+    with pytest.raises(ValueError, match="artefact is for"):
+        deployed.power(
+            artefact,
+            other,
+            gains[:, :, :5],
+            np.eye(10, 5, dtype=bool) | np.eye(10, 5, -5, dtype=bool),
+        )
+    assert polytope.reduce(NET, gains, assignment).feasible.any()
+
+
+def test_a_network_without_an_artefact_of_its_kind_is_refused(tmp_path):
+    """Its last layer alone does not make a network the size-free one."""
+    problem = keras.Input((None, 4, 5))
+    logits = keras.layers.Dense(4)(layers.AtThePrice()(problem))
+    other = keras.Model(problem, layers.SpareShares()(problem, logits), name="other")
+    with pytest.raises(ValueError, match="'other' ends in SpareShares"):
+        compression.save(other, tmp_path / "network.npz")
+    with pytest.raises(ValueError, match="ends in WaterLevel"):
+        compression.save(compression.quantise(learning.equivariant_network()), tmp_path / "n.npz")
+
+
+def test_running_an_artefact_needs_no_keras(trained, tmp_path):
+    import subprocess
+    import sys
+
+    compression.save(trained, tmp_path / "network.npz")
+    code = (
+        "import sys; from nomalib import deployed; deployed.load(sys.argv[1]);"
+        "assert not {'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "network.npz"], check=True)
