@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import yaml
+from sphinx.project import Project
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +125,17 @@ def test_every_picture_of_the_prose_has_alt_text(path):
 def test_every_page_is_in_the_contents_and_every_entry_is_a_page():
     listed = [Path(page).name for page in parse_toc_yaml(ROOT / "_toc.yml")]
     assert sorted(listed) == sorted(path.stem for path in PAGES)
+
+
+def test_what_runs_and_tools_leave_behind_is_no_page(tmp_path):
+    left = [".pytest_cache/README", ".venv/lib/README", "_runs/quick/site/book/index", "README"]
+    left += ["book/.ipynb_checkpoints/errata", "book/experiments/scenario"]
+    for name in (*left, "book/errata"):
+        path = tmp_path / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    excluded = yaml.safe_load((ROOT / "_config.yml").read_text())["exclude_patterns"]
+    assert Project(tmp_path, {".md": "markdown"}).discover(excluded) == {"book/errata"}
 
 
 def test_names_are_unique_in_the_whole_book():
