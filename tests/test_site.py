@@ -111,6 +111,10 @@ class Visit:
 
 CUT = """() => [...document.querySelectorAll("mjx-container[display=true]")]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+# formulas within a line, which do not scroll
+OVERHANG = """() => [...document.querySelectorAll("article p > mjx-container:not([display])")]
+    .filter(e => !e.closest("table") && e.getBoundingClientRect().right
+        > e.parentElement.getBoundingClientRect().right + 1).map(e => e.textContent)"""
 # TeX that is no formula on the page; code may hold it
 RAW = r"""() => [...document.querySelectorAll("article :is(p, td, th, figcaption)")]
     .map(e => e.innerText)
@@ -150,6 +154,7 @@ def survey(browser):
             }
             page.set_viewport_size(PHONE)
             found["width"] = page.evaluate("document.documentElement.scrollWidth")
+            found["overhang"] = page.evaluate(OVERHANG)
             page.set_viewport_size(DESK)
             page.evaluate(LIGHTEN)
             page.add_style_tag(content="* { transition: none !important }")  # no colour half way
@@ -274,6 +279,7 @@ def test_axe_finds_nothing_serious(survey, page, theme):
 @each(PAGES)
 def test_no_sideways_scrolling_on_a_phone(survey, page):
     assert survey(page)["width"] <= PHONE["width"]
+    assert survey(page)["overhang"] == []
 
 
 def test_search_finds_water_filling(browser, root):
