@@ -1,6 +1,7 @@
 """The notebooks as they are committed: what every chapter and experiment must hold to."""
 
 import ast
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -136,6 +137,22 @@ def test_what_runs_and_tools_leave_behind_is_no_page(tmp_path):
         path.touch()
     excluded = yaml.safe_load((ROOT / "_config.yml").read_text())["exclude_patterns"]
     assert Project(tmp_path, {".md": "markdown"}).discover(excluded) == {"book/errata"}
+
+
+@pytest.mark.parametrize(
+    "text, as_printed",
+    [
+        ("7e-08 points", "7 × 10⁻⁸ points"),
+        ("of 1.0e-03, 1e+12", "of 1.0 × 10⁻³, 10¹²"),
+        ("0.0e+00", "0"),
+        ("-208.4 (-0.5)", "−208.4 (−0.5)"),
+        ("1-2, a-3, 0xe-5, faf1e-03b", "1-2, a-3, 0xe-5, faf1e-03b"),
+    ],
+)
+def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch, text, as_printed):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    printed = importlib.import_module("numerals").printed(text)
+    assert printed.replace("\u202f", " ") == as_printed
 
 
 def test_names_are_unique_in_the_whole_book():

@@ -245,6 +245,11 @@ def test_no_leftovers_of_a_run(page):
         r"np\.float64\(",
     ):
         assert not re.search(leftover, seen), leftover
+    code = ["pre", "code", "dt", "script"]
+    prose = [
+        text for text in soup(page).article.find_all(string=True) if not text.find_parent(code)
+    ]
+    assert [text for text in prose if re.search(r"\de[+-]\d", text)] == []
 
 
 @each(CHAPTERS)

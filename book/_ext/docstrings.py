@@ -12,8 +12,10 @@ def _indent(line):
 
 
 def as_rest(app, what, name, obj, options, lines):
-    out, literal_at, previous = [], None, ""
+    out, literal_at, previous, example = [], None, "", False
     for at, line in enumerate(lines):
+        # an example goes on, with what it prints, to the next empty line
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
         if line.strip():
             opens = at > 0 and not lines[at - 1].strip() and _indent(line) > _indent(previous)
             if literal_at is not None and _indent(line) <= literal_at:
@@ -21,7 +23,7 @@ def as_rest(app, what, name, obj, options, lines):
             if literal_at is None and opens:
                 literal_at = _indent(previous)
                 out += [" " * literal_at + "::", ""]
-            if literal_at is None and not line.lstrip().startswith((">>>", "...")):
+            if literal_at is None and not example:
                 code = re.split(r"(`[^`]*`)", line)
                 code[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in code[::2]]
                 # "N." alone would count as an item of a numbered list
@@ -33,8 +35,10 @@ def as_rest(app, what, name, obj, options, lines):
 
 def skip(app, what, name, obj, skipped, options):
     # The fields of a NamedTuple: its docstring lists them, their own say "Alias for field number".
-    # And what Numba compiles: the modules share it among themselves, on arrays nobody checks.
-    return True if type(obj).__name__ in ("_tuplegetter", "CPUDispatcher") else None
+    # What Numba compiles: the modules share it among themselves, on arrays nobody checks.
+    # And what Keras asks of a layer to be saved, with Keras's own words.
+    kind = type(obj).__name__
+    return True if kind in ("_tuplegetter", "CPUDispatcher") or name == "get_config" else None
 
 
 def setup(app):

@@ -1,0 +1,45 @@
+"""Numbers in the text as books print them: 7 × 10⁻⁸ and −3, where Python says 7e-08 and -3.
+
+The notebooks glue numbers, and their tables hold them, as Python formats them. Code stays code.
+"""
+
+import re
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+POWER = re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e([+-])0*(\d+)(?!\w)")
+MINUS = re.compile(r"(?:(?<=[\s(])|^)-(?=\d)")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+CODE = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block)
+CODE += (nodes.raw, addnodes.desc_signature)
+
+
+def power_of_ten(match):
+    mantissa, sign, exponent = match.groups()
+    if float(mantissa) == 0.0:
+        return "0"
+    power = "10" + (sign.strip("+") + exponent).translate(SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa}\u202f×\u202f{power}"
+
+
+def printed(text):
+    return MINUS.sub("−", POWER.sub(power_of_ten, text))
+
+
+class Numerals(SphinxPostTransform):
+    default_priority = 900  # after the glued numbers have come in
+
+    def run(self, **kwargs):
+        for text in list(self.document.findall(nodes.Text)):
+            parent = text.parent
+            while parent is not None and not isinstance(parent, CODE):
+                parent = parent.parent
+            if parent is None and printed(text) != text:
+                text.parent.replace(text, nodes.Text(printed(text)))
+
+
+def setup(app):
+    app.add_post_transform(Numerals)
+    return {"parallel_read_safe": True}
