@@ -30,8 +30,9 @@ class Network:
         sic_residual: ε in [0, 1], what imperfect SIC leaves of a cancelled signal: a number, or
             an (N, M) array, the paper's ε_il (of user l's signal on subchannel i).
         min_rate: R_min [bps/Hz] of every assigned (subchannel, user) pair.
-        interference_gain: whose gain weighs an interfering signal at a user: the "interferer"'s
-            own, as printed in (3), or the "receiver"'s, the physical downlink.
+        interference_gain: whose gain weighs an interfering signal: "interferer", that of the user
+            it is meant for, as printed in (3); or "receiver", that of the user who hears it, as in
+            a physical downlink.
         fading: "normal", |g| of g ~ N(0, 1), or "rayleigh", |g|² ~ Exp(1).
 
     Raises:

@@ -35,7 +35,7 @@ def machine():
     rows = [[f"`{name}`", number] for name, number in versions.items()]
     rows += [[name, code(value)] for name, value in made_by["machine"].items()]
     return table(
-        ["part", "version or value"], [*rows, ["source of `nomalib`", made_by["source"][:16]]]
+        ["part", "version or value"], [*rows, ["source of `nomalib`", code(made_by["source"][:16])]]
     )
 
 
