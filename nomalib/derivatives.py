@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib.network import Network
-from nomalib.rates import interference, sic_order
+from nomalib.rates import checked, interference, sic_order
 
 
 class Derivatives(NamedTuple):
@@ -42,7 +42,7 @@ def derivatives(
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
         assignment: bool, (N, M) or (…, N, M).
-        power: watt, (…, N, M).
+        power: watt, (N, M) or (…, N, M); a draw of NaN (infeasible) has NaN derivatives.
 
     Raises:
         ValueError: naming the argument, the value and what is allowed.
@@ -66,17 +66,23 @@ def eigenvalues(
 ) -> NDArray[np.float64]:
     """Eigenvalues of the Hessian of −R_total, ascending, for each subchannel; (…, N, M).
 
-    In bps/Hz per watt². A subchannel of k users has k of them; the other places hold NaN.
-    Arguments are those of `derivatives`.
+    In bps/Hz per watt². A subchannel of k users has k of them; the other places hold NaN, and so
+    does a draw of NaN power. Arguments and errors are those of `derivatives`.
+
+    >>> net = Network(n_subchannels=1, n_users=1, noise=1.0)
+    >>> eigenvalues(net, [[1.0]], [[True]], [[1.0]]).round(4)    # 1/(4 ln 2)
+    array([[0.3607]])
     """
-    hessian = derivatives(net, gains, assignment, power).hessian
-    assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), hessian.shape[:-1])
+    gains, assigned, power = checked(net, gains, assignment, power)
+    hessian = derivatives(net, gains, assigned, power).hessian
+    known = np.asarray(~np.isnan(hessian).any(axis=(-2, -1)))
+    hessian = np.where(known[..., None, None], hessian, 0.0)
     # an eigenvalue above all others stands in for each unassigned user, and is then left out
-    above = 1.0 + 2.0 * np.abs(hessian).sum(axis=(-2, -1))
+    above = 2.0 * np.abs(hessian).sum(axis=(-2, -1))
     diagonal = np.where(assigned, 0.0, above[..., None])
     values = np.linalg.eigvalsh(hessian + diagonal[..., None] * np.eye(net.n_users))
     count = assigned.sum(axis=-1, keepdims=True)
-    return np.where(np.arange(net.n_users) < count, values, np.nan)
+    return np.where(known[..., None] & (np.arange(net.n_users) < count), values, np.nan)
 
 
 def printed(
@@ -86,13 +92,19 @@ def printed(
 
     The last two axes are (j, k); nothing in the printed terms tells k = j from k ≠ j. With
     S_ij = Σ_{k<j} p_ik |g_ik|² + σ₀², they are, divided by ln 2, |g_ik|² S_ij/(S_ij + p_ij |g_ij|²)
-    and −|g_ik|² |g_ij|² S_ij/(S_ij + p_ij |g_ij|²)². Arguments are those of `derivatives`.
+    and −|g_ik|² |g_ij|² S_ij/(S_ij + p_ij |g_ij|²)². Arguments and errors: those of `derivatives`.
+
+    >>> net = Network(n_subchannels=1, n_users=1, noise=1.0)
+    >>> first, second = printed(net, [[1.0]], [[True]], [[1.0]])
+    >>> (first * np.log(2.0)).ravel(), (second * np.log(2.0)).ravel()
+    (array([0.5]), array([-0.25]))
     """
+    gains, assigned, power = checked(net, gains, assignment, power)
     perfect = replace(net, sic_residual=0.0, interference_gain="interferer")
-    below = interference(perfect, gains, assignment, power) + net.noise
-    squared = np.where(assignment, np.asarray(gains, dtype=np.float64) ** 2, 0.0)
+    below = interference(perfect, gains, assigned, power) + net.noise
+    squared = np.where(assigned, gains**2, 0.0)
     total = below + squared * power
-    pair = np.asarray(assignment)[..., :, None] * squared[..., None, :] / np.log(2.0)
+    pair = assigned[..., :, None] * squared[..., None, :] / np.log(2.0)
     first = pair * (below / total)[..., None]
     second = -pair * (squared * below / total**2)[..., None]
     return first, second
@@ -102,13 +114,13 @@ def _affine_parts(
     net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike
 ) -> tuple[NDArray[np.float64], ...]:
     """T and D (…, N, M), and their constant derivatives t and d (…, N, M, M) in the powers."""
-    below = interference(net, gains, assignment, power) + net.noise
-    squared = np.where(assignment, np.asarray(gains, dtype=np.float64) ** 2, 0.0)
+    gains, assigned, power = checked(net, gains, assignment, power)
+    below = interference(net, gains, assigned, power) + net.noise
+    squared = np.where(assigned, gains**2, 0.0)
     above = below + squared * power
-    rank = np.argsort(sic_order(np.asarray(gains, dtype=np.float64)), axis=-1)
+    rank = np.argsort(sic_order(gains), axis=-1)
     weaker = rank[..., None, :] > rank[..., :, None]
     share = np.where(weaker, net.residual[:, None, :], 1.0)
-    assigned = np.broadcast_to(np.asarray(assignment, dtype=bool), squared.shape)
     signal = np.broadcast_to(
         squared[..., None, :] if net.interference_gain == "interferer" else squared[..., None],
         share.shape,

@@ -116,6 +116,32 @@ def test_eigenvalues_are_those_of_the_assigned_block():
         assert np.isnan(values[b, i, who.size :]).all()
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_eigenvalues_do_not_depend_on_the_unit_of_power(unit):
+    gains, assignment, power = draws(SMALL)
+    values = derivatives.eigenvalues(SMALL, gains, assignment, power)
+    scaled = replace(SMALL, noise=SMALL.noise * unit, power_dbm=SMALL.power_dbm + 80)
+    found = derivatives.eigenvalues(scaled, gains, assignment, power * unit)
+    scale = np.nanmax(np.abs(values), axis=-1, keepdims=True)
+    np.testing.assert_allclose(found * unit**2 / scale, values / scale, atol=1e-12)
+
+
+def test_a_draw_of_nan_and_a_power_of_nobody_leave_the_others_alone():
+    gains, assignment, power = draws(SMALL)
+    expected = derivatives.derivatives(SMALL, gains, assignment, power)
+    values = derivatives.eigenvalues(SMALL, gains, assignment, power)
+    power[0] = np.nan
+    power[~assignment] = np.nan
+    found = derivatives.derivatives(SMALL, gains, assignment, power)
+    np.testing.assert_array_equal(found.gradient[1:], expected.gradient[1:])
+    np.testing.assert_array_equal(found.hessian[1:], expected.hessian[1:])
+    many = derivatives.eigenvalues(SMALL, gains, assignment, power)
+    np.testing.assert_array_equal(many[1:], values[1:])
+    assert np.isnan(many[0]).all()
+    first, second = derivatives.printed(SMALL, gains, assignment, power)
+    assert not np.isnan(first[1:]).any() and not np.isnan(second[1:]).any()
+
+
 def test_printed_terms_for_two_users_by_hand():
     net = Network(n_subchannels=1, n_users=2, noise=1.0, sic_residual=0.5)
     gains, power = np.array([[2.0, 1.0]]), np.array([[3.0, 4.0]])

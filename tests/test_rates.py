@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nomalib import rates
+from nomalib import baselines, rates
 from nomalib.network import Network, draw_gains, random_assignment
 
 CONVENTIONS = ("interferer", "receiver")
@@ -146,6 +146,18 @@ def test_bad_power_is_named(power, shown):
     net = network(2, 0.0, "interferer")
     with pytest.raises(ValueError, match=f"^power .*{shown}"):
         rates.rates(net, [[1.0, 2.0]], [[True, True]], power)
+
+
+def test_one_power_for_many_draws():
+    rng = np.random.default_rng(0)
+    net = Network(3, 4)
+    gains, assignment = draw_gains(net, 5, rng), random_assignment(net, rng)
+    power = baselines.equal_power(net, assignment)
+    copies = np.broadcast_to(power, gains.shape)
+    for function in (rates.interference, rates.sinr, rates.rates, rates.qos_violation):
+        np.testing.assert_array_equal(
+            function(net, gains, assignment, power), function(net, gains, assignment, copies)
+        )
 
 
 def test_order_breaks_ties_by_index():
