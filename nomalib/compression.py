@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nomalib import deployed, layers
 from nomalib.layers import keras
-from nomalib.network import Network, checked_draws
+from nomalib.network import Network, checked_draws, is_number
 
 ops = keras.ops
 
@@ -125,10 +125,15 @@ def prune(
         gains: magnitudes |g| to judge by, (B, N, M).
         assignment: bool, (N, M) or (B, N, M).
         threshold: in [0, 1).
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
     """
-    if not 0.0 <= threshold < 1.0:
-        raise ValueError(f"threshold is {threshold!r}; it must lie in [0, 1)")
+    if not is_number(threshold) or not 0.0 <= threshold < 1.0:
+        raise ValueError(f"threshold is {threshold!r}; it must be a number in [0, 1)")
     gains, assignment = checked_draws(net, gains, assignment)
+    if gains.ndim != 3 or not len(gains):
+        raise ValueError(f"gains has shape {gains.shape}; it must be (draws, N, M), of some draws")
     x = (gains * assignment).reshape(len(gains), -1).astype(np.float32)
     weights = [[np.array(part) for part in layer.get_weights()] for layer in _trained(model)]
     for at, (kernel, bias) in enumerate(weights):
@@ -200,11 +205,13 @@ def save(model: keras.Model, path: str | Path) -> None:
                 arrays[last] = np.asarray(arrays[last])[outputs]
     arrays |= {f"kernel_{at}": kernel for at, kernel in enumerate(kernels)}
     arrays |= {f"bias_{at}": bias for at, bias in enumerate(biases)}
-    np.savez(path, inputs=inputs.astype(np.int32), outputs=outputs.astype(np.int32), **arrays)
+    arrays |= {"inputs": inputs.astype(np.int32), "outputs": outputs.astype(np.int32)}
+    with open(path, "wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez(file, **arrays)
 
 
 def _between(shape: tuple[int, int], trained: list[keras.layers.Layer]) -> keras.Model:
-    """Layers between gains (N, M) and shares of the budget (N, M)."""
+    """Layers between gains (N, M) and powers [W] (N, M)."""
     return keras.Sequential(
         [
             keras.Input(shape, name="gains"),

@@ -59,6 +59,7 @@ class Artefact(NamedTuple):
         inputs: indices of the gains that it reads, of N·M; empty for a size-free network.
         outputs: indices of the powers that it writes, of N·M; empty for a size-free network.
         layers: from input to output.
+        n_parameters: how many weights the file holds.
     """
 
     kind: str
@@ -66,36 +67,67 @@ class Artefact(NamedTuple):
     inputs: NDArray[np.int64]
     outputs: NDArray[np.int64]
     layers: tuple[Layer, ...]
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that were trained."""
-        return sum(layer.kernel.size + layer.bias.size for layer in self.layers)
+    n_parameters: int
 
 
 def load(path: str | Path) -> Artefact:
     """Reads an artefact; it executes nothing that the file holds.
 
     Raises:
-        ValueError: a file of another version or kind, or with pickled objects in it.
+        ValueError: a file that is no artefact, of another version or kind, with pickled objects in
+            it, or with layers or indices that do not fit each other: compiled code trusts them.
     """
-    with np.load(path, allow_pickle=False) as file:
-        stored = {name: file[name] for name in file.files}
+    file = np.load(path, allow_pickle=False)
+    stored = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
+    missing = {"version", "kind", "shape", "inputs", "outputs", "kernel_0", "bias_0"} - set(stored)
+    if missing:
+        raise ValueError(f"{path} is no artefact: it lacks {sorted(missing)}")
     version, kind = int(stored["version"]), str(stored["kind"])
     if version != VERSION or kind not in ("imitation", "size_free"):
         raise ValueError(
             f"{path} has version {version} and kind {kind!r}; this reads version {VERSION} of "
             "'imitation' and 'size_free'"
         )
+    shape = tuple(int(size) for size in stored["shape"])
+    inputs, outputs = stored["inputs"], stored["outputs"]
+    if not _fits(kind, shape, inputs, outputs, stored):
+        raise ValueError(f"{path} holds layers or indices that do not fit its shape {shape}")
     layers: list[Layer] = []
+    n_parameters = 0
     while f"kernel_{len(layers)}" in stored:
         at = len(layers)
-        kernel, scale = stored[f"kernel_{at}"], stored.get(f"scale_{at}")
+        kernel, bias, scale = stored[f"kernel_{at}"], stored[f"bias_{at}"], f"scale_{at}"
+        n_parameters += kernel.size + bias.size
         # whole numbers up to 2^24 are exact in single precision, whose products are the faster
         kernel = np.fft.rfft(kernel) if kernel.ndim == 3 else kernel.astype(np.float32)
-        layers.append(Layer(kernel, stored[f"bias_{at}"], scale))
-    shape = tuple(int(size) for size in stored["shape"])
-    return Artefact(kind, shape, stored["inputs"], stored["outputs"], tuple(layers))
+        layers.append(Layer(kernel, bias.astype(np.float32), stored.get(scale)))
+    return Artefact(kind, shape, inputs, outputs, tuple(layers), n_parameters)
+
+
+def _fits(kind: str, shape: tuple[int, ...], inputs, outputs, stored: dict[str, NDArray]) -> bool:
+    """Whether the indices of an artefact lie within its shape, and its layers fit each other."""
+    if len(shape) != (1 if kind == "size_free" else 2) or min(shape) < 1:
+        return False
+    for indices in (inputs, outputs):
+        inside = (indices >= 0) & (indices < prod(shape))
+        if indices.ndim != 1 or not inside.all() or np.unique(indices).size != indices.size:
+            return False
+    width, last = len(inputs), len(outputs)
+    if kind == "size_free":  # what it sees of a subchannel, and a logit for each user
+        width, last = shape[0] * (4 + shape[0]), shape[0]
+    at = 0
+    while f"kernel_{at}" in stored:
+        kernel, bias = stored[f"kernel_{at}"], stored.get(f"bias_{at}", np.empty(()))
+        expected: tuple[int, ...] = (width, bias.size)
+        if kernel.ndim == 3 and kind == "imitation" and kernel.shape[2] > 0:
+            block = kernel.shape[2]
+            expected = (-(-bias.size // block), -(-width // block), block)
+        if bias.ndim != 1 or kernel.shape != expected:
+            return False
+        if stored.get(f"scale_{at}", bias).shape != bias.shape:
+            return False
+        width, at = bias.size, at + 1
+    return width == last
 
 
 def power(
@@ -124,20 +156,27 @@ def power(
         :, artefact.inputs
     ]
     written = forward(artefact.layers, seen)
+    out = normalised(net, gains, assignment, artefact.outputs, written)
+    return out.reshape((*lead, *out.shape[1:]))
+
+
+def normalised(
+    net: Network,
+    gains: NDArray[np.float64],
+    assignment: NDArray[np.bool_],
+    outputs: NDArray[np.integer],
+    written: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Powers [W] (B, N, M) of what a network wrote (B, O) at places `outputs` (O) of N·M.
+
+    Algorithm 1, line 7: negative powers and those of unassigned pairs are 0, the others are scaled
+    to spend the budget. Where none is left, all pairs get the same; NaN where infeasible.
+    """
     out = np.empty(gains.shape)
     constants = polytope.constants(net, assignment)
-    polytope.over_draws(
-        _normalise,
-        len(out),
-        gains,
-        assignment,
-        constants,
-        net.budget,
-        artefact.outputs,
-        written,
-        out,
-    )
-    return out.reshape((*lead, *out.shape[1:]))
+    draws = gains, assignment, constants, net.budget, outputs, written, out
+    polytope.over_draws(_normalise, len(out), *draws)
+    return out
 
 
 def allocate(

@@ -24,7 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib import deployed, layers, polytope, rates
 from nomalib.layers import keras
-from nomalib.network import Network, checked_draws, draw_gains, random_assignment
+from nomalib.network import (
+    Network,
+    checked_count,
+    checked_draws,
+    draw_gains,
+    is_number,
+    random_assignment,
+)
 from nomalib.polytope import Allocation, Slots
 
 History = dict[str, list[float]]
@@ -151,7 +158,7 @@ def maximise_sum_rate(
 
     Args:
         model: the network, trained in place.
-        networks: scenarios to train for, of any sizes; one is enough.
+        networks: scenarios to train for, of any sizes; a list of one is enough.
         epochs, steps_per_epoch, batch_size, learning_rate: of the training.
         loss: another objective, of `layers.problem` and the model's output, as `layers.SumRate` is.
         callbacks, verbose, seed: as for `imitate`.
@@ -167,6 +174,8 @@ def maximise_sum_rate(
     _check_training(
         learning_rate, epochs=epochs, steps_per_epoch=steps_per_epoch, batch_size=batch_size
     )
+    if isinstance(networks, Network) or not len(networks):
+        raise ValueError(f"networks is {networks!r}; it must be a list of at least one Network")
     draws = _Draws(networks, steps_per_epoch, batch_size, model.input_shape[-2], seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps_per_epoch)
     model.compile(keras.optimizers.Adam(schedule), loss=loss or layers.SumRate())
@@ -255,12 +264,11 @@ def allocate(
     if size_free is not None:
         return deployed.allocate(size_free, net, gains, assignment)
     gains, assignment, lead = polytope.flat_draws(net, gains, assignment)
-    shares = polytope.reduce(net, gains, assignment)
-    feasible = shares.feasible
     if isinstance(model.layers[-1], layers.HEADS):
-        k = shares.users.shape[-1]
+        shares = polytope.reduce(net, gains, assignment)
+        feasible, k = shares.feasible, shares.users.shape[-1]
         u = _predict(model, layers.problem(shares, model.input_shape[-2]))
-        u = (u if u.ndim == 3 else u.prod(axis=-1))[..., :k]
+        u = (u if u.ndim == 3 else u.prod(axis=-1))[..., :k].astype(np.float64)
         floor = np.log(2.0) * net.min_rate
         power, residual = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
         polytope.over_draws(_spend, len(gains), *shares, u, floor, net.budget, power, residual)
@@ -270,10 +278,11 @@ def allocate(
             raise ValueError(
                 f"model takes gains of shape {model.input_shape[1:]}; net has {gains.shape[1:]}"
             )
-        power = _normalised(
-            net, assignment, _predict(model, deployed.single_precision(gains * assignment))
-        )
-        power[~feasible] = np.nan
+        written = _predict(model, deployed.single_precision(gains * assignment))
+        places = np.arange(net.n_subchannels * net.n_users, dtype=np.int32)
+        written = written.reshape(len(gains), places.size)
+        power = deployed.normalised(net, gains, assignment, places, written)
+        feasible = np.asarray(~np.isnan(power).any(axis=(-2, -1)))
         met = rates.qos_violation(net, gains, np.broadcast_to(assignment, gains.shape), power) == 0
         residual = np.full(len(gains), np.nan)
     return Allocation(
@@ -311,7 +320,7 @@ def repair(
     return polytope.power(net, shares, u / u.sum(axis=(-2, -1), keepdims=True))
 
 
-def _predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float64]:
+def _predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float32]:
     """The model's outputs; padded draws keep the number of shapes that are compiled small."""
     n_draws = max(len(inputs), 1)
     size = 1 << (n_draws - 1).bit_length()
@@ -322,7 +331,7 @@ def _predict(model: keras.Model, inputs: NDArray) -> NDArray[np.float64]:
         output = model.predict_on_batch(padded)
     else:
         output = model.predict(padded, batch_size=size, verbose=0)
-    return np.asarray(output[: len(inputs)], np.float64)
+    return np.asarray(output[: len(inputs)], np.float32)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -351,26 +360,16 @@ def _spend(
             polytope.write_power(budget, spare[b], slots, u[b], power[b])
 
 
-def _normalised(
-    net: Network, assignment: NDArray[np.bool_], output: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Algorithm 1, line 7; a draw without a positive output gets equal power."""
-    weight = np.where(assignment, np.maximum(output, 0.0), 0.0)
-    weight = np.where(weight.any(axis=(-2, -1), keepdims=True), weight, assignment)
-    return net.budget * weight / weight.sum(axis=(-2, -1), keepdims=True)
-
-
 def _imitation_data(
     net: Network, gains: ArrayLike, assignment: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the network sees, gains of the assigned pairs, and its targets [W]; (B, N, M) each."""
     gains, assignment = checked_draws(net, gains, assignment)
-    labels = np.asarray(labels, np.float64)
-    if gains.ndim != 3 or labels.shape != gains.shape:
+    if gains.ndim != 3:
         raise ValueError(
-            f"labels has shape {labels.shape} and gains {gains.shape}; both must be "
-            f"(draws, {net.n_subchannels}, {net.n_users})"
+            f"gains has shape {gains.shape}; it must be (draws, {net.n_subchannels}, {net.n_users})"
         )
+    labels = rates.checked_power(net, gains, labels, "labels")
     labelled = ~np.isnan(labels).any(axis=(-2, -1))
     if not labelled.any():
         raise ValueError("labels holds NaN in every draw; at least one must be feasible")
@@ -380,7 +379,6 @@ def _imitation_data(
 
 def _check_training(learning_rate: float, **counts: int) -> None:
     for name, count in counts.items():
-        if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} is {count!r}; it must be a whole number of at least 1")
-    if not (isinstance(learning_rate, (int, float)) and 0.0 < learning_rate < np.inf):
+        checked_count(name, count, 1)
+    if not is_number(learning_rate) or not 0.0 < learning_rate < np.inf:
         raise ValueError(f"learning_rate is {learning_rate!r}; it must be finite and above 0")

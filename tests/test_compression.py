@@ -92,6 +92,9 @@ def test_artefacts_equal_keras_and_shrink(trained, draws, tmp_path):
         np.testing.assert_allclose(mine / NET.budget, keras_power / NET.budget, atol=1e-5)
         one = deployed_power(model, NET, gains[0], assignment, tmp_path)
         np.testing.assert_allclose(one / NET.budget, mine[0] / NET.budget, atol=1e-6)
+        artefact = deployed.load(tmp_path / "network.npz")
+        if name != "pruned int8":  # whose unread inputs and outputs are left out
+            assert artefact.n_parameters == model.count_params()
         size[name] = (tmp_path / "network.npz").stat().st_size
     assert size["pruned int8"] < size["paper"] / 4
     assert size["FFT"] < size["paper"] / 5
@@ -144,6 +147,50 @@ def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, draws, tmp_path
             np.eye(10, 5, dtype=bool) | np.eye(10, 5, -5, dtype=bool),
         )
     assert polytope.reduce(NET, gains, assignment).feasible.any()
+
+
+@pytest.mark.parametrize(
+    "kind, name, damage",
+    [
+        ("imitation", "outputs", lambda part: part + 10**9),
+        ("imitation", "outputs", lambda part: part - 1),
+        ("imitation", "outputs", lambda part: np.zeros_like(part)),
+        ("imitation", "inputs", lambda part: part[:-1]),
+        ("imitation", "shape", lambda part: part[:1]),
+        ("imitation", "kernel_1", lambda part: part[:-1]),
+        ("imitation", "bias_3", lambda part: part[:-1]),
+        ("FFT", "kernel_0", lambda part: part[:, :-1]),
+        ("int8", "scale_0", lambda part: part[:-1]),
+        ("size-free", "bias_0", lambda part: part[:-1]),
+        ("size-free", "kernel_2", lambda part: part[:, :1]),
+        ("size-free", "shape", lambda part: part + 1),
+        ("imitation", "version", None),
+        ("imitation", "bias_0", None),
+    ],
+)
+def test_a_damaged_artefact_is_refused(trained, tmp_path, kind, name, damage):
+    """Compiled code trusts its indices: what does not fit must not come that far."""
+    model = {
+        "imitation": lambda: trained,
+        "FFT": lambda: compression.circulant_network(NET),
+        "int8": lambda: compression.quantise(trained),
+        "size-free": learning.equivariant_network,
+    }[kind]()
+    path = tmp_path / "network"  # a name without an ending is kept
+    compression.save(model, path)
+    assert deployed.load(path).layers
+    with np.load(path) as file:
+        arrays = dict(file)
+    part = arrays.pop(name)
+    if damage is not None:
+        arrays[name] = damage(part)
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(ValueError, match="do not fit" if damage else f"it lacks .'{name}'"):
+        deployed.load(path)
+    np.save(tmp_path / "array.npy", part)
+    with pytest.raises(ValueError, match="is no artefact"):
+        deployed.load(tmp_path / "array.npy")
 
 
 def test_a_network_without_an_artefact_of_its_kind_is_refused(tmp_path):

@@ -96,6 +96,16 @@ def test_a_draw_without_positive_output_gets_equal_power(rng):
     )
 
 
+def test_weights_of_nan_leave_no_feasible_draw_without_power(rng):
+    model = learning.imitation_network(SMALL)
+    model.layers[-2].bias.assign(np.full(12, np.nan))
+    gains, assignment, labels = labelled(SMALL, 5, rng)
+    found = learning.allocate(model, SMALL, gains, assignment)
+    np.testing.assert_array_equal(found.feasible, ~np.isnan(labels).any(axis=(1, 2)))
+    spent = found.power[found.feasible].sum(axis=(1, 2))
+    np.testing.assert_allclose(spent, SMALL.budget, rtol=1e-12)
+
+
 def test_imitation_learns_a_constant(rng):
     gains, assignment, _ = labelled(SMALL, 400, rng)
     constant = np.where(assignment, SMALL.budget / assignment.sum(), 0.0)
@@ -427,8 +437,6 @@ def test_leading_axes_are_kept(trained, imitation, rng):
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), 0.5j, True])
 def test_training_options_are_checked(rng, name, value):
-    if name == "learning_rate" and value is True:
-        pytest.skip("1 is a learning rate")
     gains, assignment, labels = labelled(SMALL, 3, rng)
     with pytest.raises(ValueError, match=name):
         learning.imitate(None, SMALL, gains, assignment, labels, **{name: value})
@@ -441,6 +449,13 @@ def test_bad_input_is_named(rng):
     model = learning.imitation_network(SMALL)
     with pytest.raises(ValueError, match=r"labels has shape \(2, 3, 4\)"):
         learning.imitate(model, SMALL, gains, assignment, labels[:2])
+    with pytest.raises(ValueError, match="labels holds inf"):
+        learning.imitate(model, SMALL, gains, assignment, np.full_like(labels, np.inf))
+    with pytest.raises(ValueError, match="labels holds -1"):
+        learning.imitate(model, SMALL, gains, assignment, -np.ones_like(labels))
+    for networks in ([], SMALL):
+        with pytest.raises(ValueError, match="networks is .* a list of at least one Network"):
+            learning.maximise_sum_rate(learning.equivariant_network(), networks)
     with pytest.raises(ValueError, match="labels holds NaN in every draw"):
         learning.imitate(model, SMALL, gains, assignment, np.full_like(labels, np.nan))
     with pytest.raises(ValueError, match="gains holds -1"):
