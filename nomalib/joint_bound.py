@@ -21,7 +21,7 @@ from scipy.optimize import linprog, minimize_scalar
 from nomalib import polytope
 from nomalib.network import Network, checked_draws
 
-# The price of power at the optimum is at most N; below this share of N it is not searched.
+# The price of power is searched up to N nats, and down to this share of N or of the best strength.
 _LOWEST_PRICE = 1e-4
 
 
@@ -69,9 +69,10 @@ def _bound(net: Network, gains: NDArray[np.float64]) -> float:
         earned = floor + np.log1p(strength * w / (1.0 + coupling * w)) - price * (w + need)
         return price + _best_choice(net, earned, sets, member)
 
+    lowest = max(_LOWEST_PRICE * min(net.n_subchannels, strength.max()), 1e-100)
     found = minimize_scalar(
         bound,
-        bounds=np.log(net.n_subchannels * np.array([_LOWEST_PRICE, 1.0])),
+        bounds=np.log([lowest, net.n_subchannels]),
         method="bounded",
         options={"xatol": 1e-3},
     )
@@ -99,13 +100,14 @@ def _terms(
         max_users_per_subchannel=net.n_users,
     )
     shares = polytope.reduce(one, np.tile(gain, (len(member), 1, 1)), member[:, None])
-    enough = shares.spare > 0
-    spare = np.where(enough, shares.spare, 1.0)
+    # a set that R_min leaves nothing to spare has nothing to gain
+    spared = shares.spare > 0
+    spare = np.where(spared, shares.spare, 1.0)
     return np.stack(
         [
-            np.where(enough, shares.minimal.sum(axis=(-2, -1)), np.inf),
-            np.where(enough, shares.strength[:, 0, 0] / spare, 1.0),
-            np.where(enough, shares.coupling[:, 0, 0, 0] / spare, 0.0),
+            np.where(shares.feasible, shares.minimal.sum(axis=(-2, -1)), np.inf),
+            np.where(spared, shares.strength[:, 0, 0] / spare, 0.0),
+            np.where(spared, shares.coupling[:, 0, 0, 0] / spare, 0.0),
         ]
     )
 
@@ -132,12 +134,14 @@ def _best_choice(
     one_set = (subchannel == np.arange(net.n_subchannels)[:, None]).astype(float)
     held = member[chosen].T.astype(float)
     caps = np.r_[np.ones(net.n_subchannels), np.full(net.n_users, net.max_subchannels_per_user)]
+    earned = earned[subchannel, chosen]
+    largest = earned.max()  # HiGHS's tolerances are absolute
     found = linprog(
-        -earned[subchannel, chosen],
+        -earned / largest,
         A_ub=sparse.csr_array(np.vstack([one_set, held])),
         b_ub=caps,
         method="highs",
     )
     if not found.success:
         raise RuntimeError(f"the linear relaxation was not solved: {found.message}")
-    return -found.fun
+    return -found.fun * largest

@@ -75,7 +75,7 @@ def swap_matching(
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
         assignment: the start, bool, (N, M) or (…, N, M).
-        power: watt, (…, N, M), a draw of NaN is left as it is; no matter for the rule "optimum".
+        power: watt, (N, M) or (…, N, M), a draw of NaN is left as it is; no matter for "optimum".
         rule: which swaps are made, see the module.
         moves: whether free places and users with subchannels to spare take part.
 
@@ -92,7 +92,7 @@ def swap_matching(
     array([0.014, 1.17 ])
     """
     checked_gains, start, lead = polytope.flat_draws(net, gains, assignment)
-    _check_rule(rule)
+    _check_options(rule, moves)
     if rule == "optimum":
         schedule, _, n_swaps, trace = _match(net, checked_gains, start, None, rule, moves)
         spent = water_filling.allocate(net, checked_gains, schedule).power
@@ -139,7 +139,7 @@ def paus(
     array([0.014, 1.17 ])
     """
     gains, start, lead = polytope.flat_draws(net, gains, assignment)
-    _check_rule(rule)
+    _check_options(rule, moves)
     schedule = np.array(np.broadcast_to(start, gains.shape))
     n_swaps = np.zeros(len(gains), np.int64)
     power = allocate(net, gains, schedule).power.copy()
@@ -192,9 +192,11 @@ def is_exchange_stable(
     return (m.n_swaps == 0) & ~np.isnan(m.sum_rate)
 
 
-def _check_rule(rule: str) -> None:
+def _check_options(rule: str, moves: bool) -> None:
     if rule not in get_args(Rule):
         raise ValueError(f"rule is {rule!r}; it must be one of {get_args(Rule)}")
+    if not isinstance(moves, (bool, np.bool_)):
+        raise ValueError(f"moves is {moves!r}; it must be True or False")
 
 
 def _unflattened(m: Matching, lead: tuple[int, ...]) -> Matching:

@@ -252,10 +252,13 @@ def is_number(value: object) -> bool:
 
 
 def checked_count(name: str, value: object, least: int) -> int:
-    """A whole number of at least `least`, as Python's own."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return int(value)
+    """A whole number of at least `least` and below 2³¹, as Python's own."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not least <= value < 2**31:  # type: ignore[operator]
+        raise ValueError(
+            f"{name} is {value!r}; it must be a whole number of at least {least}, below 2**31"
+        )
+    return int(value)  # type: ignore[call-overload]
 
 
 def checked_fraction(name: str, value: object) -> float:

@@ -301,8 +301,8 @@ def heard_from_slack(i, k, t, residual, users, heard, chain):
 @njit(cache=True, error_model="numpy", inline="always")
 def reduce_subchannel(
     i,
+    k,
     gains,
-    assigned,
     snr,
     t,
     residual,
@@ -314,11 +314,8 @@ def reduce_subchannel(
     coupling,
     chain,
 ):
-    """Subchannel i for a spare power of 1; returns its least power, NaN where it has none."""
+    """Subchannel i of k users for a spare power of 1; returns its least power, NaN without one."""
     fullest = users.shape[1]
-    k = fullest
-    while k > 0 and users[i, k - 1] < 0:
-        k -= 1
     for row in range(fullest):
         minimal[i, row] = 0.0
         # γ until it is needed no more
@@ -374,15 +371,15 @@ def reduce_draw(gains, assigned, constants, slots):
     """One draw into the given slots; returns its spare power, NaN or negative if infeasible."""
     snr, t, residual, receiver, fullest = constants
     users, minimal, spread, strength, coupling = slots
-    chain = np.empty((3, fullest))
+    chain, counts = np.empty((3, fullest)), np.empty(gains.shape[0], np.int64)
     spare = 1.0
     for i in range(gains.shape[0]):
-        sort_users(i, gains, assigned, users)
+        counts[i] = sort_users(i, gains, assigned, users)
     for i in range(gains.shape[0]):
         spare -= reduce_subchannel(
             i,
+            counts[i],
             gains,
-            assigned,
             snr,
             t,
             residual,

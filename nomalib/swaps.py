@@ -155,7 +155,7 @@ def strongest_terms(pairs, users, t, order):
 @njit(cache=True, error_model="numpy")
 def _rate_terms(pairs, users, power, least_sinr):
     """Sum rate [nats] of one subchannel at given powers, and how many users miss R_min."""
-    product, short = 1.0, 0
+    excess, short = 0.0, 0  # the product of all 1 + SINR, less 1: rates may be below rounding
     for a in range(users.shape[0]):
         j = users[a]
         if j < 0:
@@ -168,8 +168,8 @@ def _rate_terms(pairs, users, power, least_sinr):
                 floor += (1.0 if stronger else pairs[k, 3]) * power[b] / pairs[k, 2]
         sinr = power[a] / cost / floor
         short += sinr < least_sinr
-        product *= 1.0 + sinr
-    return np.log(product), short
+        excess += sinr + excess * sinr
+    return np.log1p(excess), short
 
 
 @njit(cache=True, error_model="numpy")

@@ -79,10 +79,10 @@ def share_at(level, strength, coupling):
 
 @njit(cache=True, error_model="numpy")
 def fill(strength, coupling, w):
-    """Shares w (N) of the common level and the number of Newton steps; returns (level, steps).
+    """Shares w (N) of the common level, of sum 1; returns (level, number of Newton steps).
 
     Σ w(ℓ) is increasing, and concave but for a kink where a subchannel joins: Newton's method
-    inside a bracket. The level is inf where no subchannel gains from power.
+    inside a bracket. The level is inf, and w is not set, where no subchannel gains from power.
     """
     n = w.shape[0]
     low, high = np.inf, np.inf
@@ -112,10 +112,13 @@ def fill(strength, coupling, w):
         if following == level or following == low or following == high:
             break
         level = following
-    if not w.sum() > 0.0:
+    total = w.sum()
+    if not total > 0.0:
         # at SNRs below the rounding of 1 rates are linear: all to the best
         best = strength.argmax()
-        w[best], level = 1.0, 1.0 / strength[best]
+        w[best], level, total = 1.0, 1.0 / strength[best], 1.0
+    for i in range(n):
+        w[i] /= total
     return level, steps
 
 
@@ -127,10 +130,10 @@ def solve(slots, w, u):
     if level == np.inf:
         for i in range(n):
             w[i] = 1.0 if slots.users[i, 0] >= 0 else 0.0
-    total = w.sum()
+        w /= w.sum()
     for i in range(n):
         for k in range(fullest):
-            u[i, k] = w[i] / total if k == 0 else 0.0
+            u[i, k] = w[i] if k == 0 else 0.0
     return steps
 
 

@@ -245,6 +245,8 @@ def test_trace_is_the_path_to_what_allocate_returns(residual):
                 net.min_rate
             )
         assert (np.diff(path.barrier) <= 0).all() and (path.barrier > 0).all()
+        bound = path.residual[-1] * path.sum_rate[-1] * np.log(2)  # the residual is relative to it
+        assert 0 < path.gap[-1] <= bound * (1 + 1e-12)
         assert path.step[0] == 0 and (0 < path.step[1:]).all() and (path.step <= 1).all()
         if residual == 0.0:
             # weak duality, where the problem is convex [nats]

@@ -192,6 +192,40 @@ def test_swaps_are_stable_in_cells_of_the_papers_sizes(net, rule):
     assert better_swap(net, gains, m.assignment, m.power, rule) is None
 
 
+@pytest.mark.parametrize("rule", ALL_RULES)
+@pytest.mark.parametrize("noise", [1e8, 1e17])
+def test_rates_far_below_the_rounding_of_one(rule, noise):
+    net = Network(n_subchannels=4, n_users=4, noise=noise, min_rate=0.0)
+    rng = np.random.default_rng(6)
+    gains, start = draw_gains(net, 20, rng), random_assignment(net, rng, 20)
+    power = baselines.equal_power(net, start)
+    m = matching.swap_matching(net, gains, start, power, rule)
+    assert m.n_swaps.sum() > 2
+    np.testing.assert_allclose(np.nanmax(m.trace, axis=1), m.sum_rate, rtol=1e-12)
+    assert matching.is_exchange_stable(net, gains, m.assignment, m.power, rule).all()
+
+
+@pytest.mark.parametrize("rule", ["rate", "qos", "feasible"])
+def test_paus_counts_its_swaps(rule):
+    """Equal power depends on no gain: its second power step raises nothing, one matching is all."""
+    net = Network(n_subchannels=5, n_users=6)
+    rng = np.random.default_rng(7)
+    gains, start = draw_gains(net, 20, rng), random_assignment(net, rng, 20)
+
+    def equal(net, gains, assignment):
+        found = water_filling.allocate(net, gains, assignment)
+        power = np.broadcast_to(baselines.equal_power(net, assignment), gains.shape)
+        return found._replace(power=np.where(found.feasible[..., None, None], power, np.nan))
+
+    power = equal(net, gains, start).power
+    known = ~np.isnan(power).any(axis=(1, 2))
+    once = matching.swap_matching(net, gains, start, power, rule)
+    whole = matching.paus(net, gains, start, equal, rule, moves=False)
+    assert known.sum() > 5
+    np.testing.assert_array_equal(whole.n_swaps[known], once.n_swaps[known])
+    assert rule == "qos" or once.n_swaps[known].sum() > 20
+
+
 def test_a_draw_does_not_depend_on_its_batch():
     net = Network(n_subchannels=6, n_users=5, min_rate=0.3)
     rng = np.random.default_rng(1)

@@ -177,10 +177,19 @@ def test_search_agrees_with_water_filling_close_to_uniform():
 
 
 def test_two_users_have_a_closed_form_for_any_epsilon():
+    """Only the weaker user's ε has an effect, so that it may stand for both; see the theorem."""
     net = replace(PAPER, max_users_per_subchannel=2, min_rate=0.1, noise=1e-3)
     gains, assignment = draws(net, 30)
     best = optimum.allocate(net, gains, assignment)
     assert best.gap[best.feasible].max() <= 1e-4
+    for b in np.flatnonzero(best.feasible):
+        weaker = np.where(assignment[b], gains[b], np.inf).argmin(axis=-1)
+        residual = np.take_along_axis(net.residual, weaker[:, None], axis=-1)
+        same = replace(net, sic_residual=np.broadcast_to(residual, net.residual.shape))
+        exact = water_filling.allocate(same, gains[b], assignment[b]).power
+        rate = rates.sum_rate(net, gains[b], assignment[b], exact)
+        assert best.sum_rate[b] <= rate * (1 + 1e-12) <= best.upper_bound[b] * (1 + 2e-12)
+        assert best.sum_rate[b] == pytest.approx(rate, rel=1e-4)
 
 
 def test_a_tighter_tolerance_gives_a_tighter_bound():

@@ -143,6 +143,12 @@ def test_gradient_and_residual_of_a_constructed_optimum():
     rate = polytope.excess_rate(strength, coupling, u)
     assert rate == pytest.approx(np.log(2.5) + np.log(1.25), rel=1e-14)
     users, dual = np.array([[0, 1]]), np.zeros((1, 2))
+    rng = np.random.default_rng(0)
+    strength, heard, at = rng.uniform(1, 9, 3), rng.uniform(0, 4, (3, 3)), rng.dirichlet(np.ones(3))
+    slope, step = np.empty(3), 1e-5 * np.eye(3)
+    polytope.excess_gradient(strength, heard, at, slope)
+    ends = [[polytope.excess_rate(strength, heard, at + s * d) for s in (-1, 1)] for d in step]
+    np.testing.assert_allclose(slope, np.diff(ends)[:, 0] / 2e-5, rtol=1e-8)
 
     def residual(u, gradient, price, dual):
         return polytope.kkt_residual(users, u[None], gradient[None], price, dual, rate)
