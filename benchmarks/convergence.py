@@ -100,7 +100,8 @@ def run_cell(
         "draws": n_draws,
         "feasible": ok.sum(),
         "disagree": sum(
-            ok[b] != meets_min_rate(net, gains[b], assignment[b]) for b in range(N_LINEAR_PROGRAMS)
+            ok[b] != meets_min_rate(net, gains[b], assignment[b])
+            for b in range(min(n_draws, N_LINEAR_PROGRAMS))
         ),
         "converged": (one.converged & many.converged).sum(),
         "n_iter": max(run.n_iter.max() for run in runs),

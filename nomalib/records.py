@@ -88,22 +88,32 @@ def read(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def paths(folder: str | Path) -> list[Path]:
+    """All records below a folder, *.json, in order.
+
+    Not those in a folder *.unfinished, where a run that may go on keeps its state.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of records")
+    found = Path(folder).rglob("[!.]*.json")
+    return sorted(path for path in found if ".unfinished/" not in path.as_posix())
+
+
 def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
     """Many records as rows, one flat dict of parameters and metrics each.
 
     Args:
-        source: a folder, of which all *.json below count in the order of their paths, but those in
-            a folder *.unfinished, where a run that may go on keeps its state; or paths.
+        source: a folder, of which all `paths` count; or paths.
 
     Raises:
         ValueError: one of the files is no whole record, naming it.
         FileNotFoundError: there is no such folder or file.
     """
     if isinstance(source, (str, Path)):
-        if not Path(source).is_dir():
-            raise FileNotFoundError(f"{source} is no folder of records")
-        found = Path(source).rglob("[!.]*.json")
-        source = sorted(path for path in found if ".unfinished/" not in path.as_posix())
+        source = paths(source)
     rows = [read(path) for path in source]
     return [row["parameters"] | row["metrics"] for row in rows]
 

@@ -71,14 +71,3 @@ def test_the_numerical_core_is_light(module):
 @pytest.mark.parametrize("module", ["polytope", "central_path"])
 def test_the_solver_knows_no_allocator(module):
     assert reached(module) <= {"network", "polytope", "central_path"}
-
-
-@pytest.mark.parametrize("module", sorted(SOURCES))
-def test_nothing_is_evaluated_or_unpickled(module):
-    assert not imported(module) & {"pickle", "dill", "marshal", "shelve"}
-    called = {
-        node.func.id
-        for node in ast.walk(SOURCES[module])
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    assert not called & {"eval", "exec", "compile", "__import__"}

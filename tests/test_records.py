@@ -128,6 +128,7 @@ def test_table(tmp_path):
     for name, seed in (("b/1.json", 1), ("a/2.json", 2)):
         records.write(tmp_path / name, {"seed": seed}, {"rate": 10 * seed})
     first, second = {"seed": 2, "rate": 20}, {"seed": 1, "rate": 10}
+    assert records.paths(tmp_path) == [tmp_path / "a/2.json", tmp_path / "b/1.json"]
     assert records.table(tmp_path) == [first, second]
     assert records.table([tmp_path / "b/1.json"]) == [second]
     with pytest.raises(FileNotFoundError, match="nowhere"):

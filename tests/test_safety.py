@@ -17,7 +17,16 @@ from nomalib import records
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path for path in ROOT.glob("book/**/*.ipynb") if "/." not in str(path))
 SOURCES = sorted(ROOT.glob("nomalib/*.py")) + sorted(ROOT.glob("book/_ext/*.py")) + NOTEBOOKS
-FORBIDDEN = {"eval", "exec", "__import__", "os.system", "os.popen", "yaml.load", "yaml.full_load"}
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "yaml.load",
+    "yaml.full_load",
+}
 FORBIDDEN |= {"yaml.unsafe_load", "np.load", "numpy.load", "enable_unsafe_deserialization"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -109,6 +118,9 @@ def page_of_records(tmp_path_factory):
     for at, text in enumerate(HOSTILE):
         records.write(folder / f"tiny/{at}.json", {"fading": text}, {"r": 1.0})
         records.write(folder / f"alone_{at}/0.json", {"fading": text, text: 1}, {"r": 1.0})
+    backup = folder / "tiny/0.json.unfinished/state.json"  # what a run that was stopped leaves
+    backup.parent.mkdir()
+    backup.write_text("{}")
     # as MyST reads it, raw HTML included
     return MarkdownIt("commonmark").enable("table").render(this_build.experiments(folder))
 

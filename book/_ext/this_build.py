@@ -51,11 +51,11 @@ def chapters(app):
 
 
 def experiments(folder):
-    runs = defaultdict(list)
-    for path in sorted(folder.rglob("*.json")):
-        runs[path.parent.name].append(records.read(path))
-    if not runs:
+    if not folder.is_dir():
         return "This build had no records of experiments to read."
+    runs = defaultdict(list)
+    for path in records.paths(folder):
+        runs[path.parent.name].append(records.read(path))
     rows = []
     for name, made in runs.items():
         values = {
