@@ -167,7 +167,10 @@ def _reduction_count(
         raise ValueError(f"gains has leading axes {lead}; a count is of one draw (N, M)")
     shares = polytope.reduce(net, gains, assignment)
     if not shares.feasible:
-        raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
+        raise ValueError(
+            f"gains and assignment leave a spare power of {float(shares.spare):.3g} budgets once R_min "
+            "is met; an infeasible draw: it must be at least 0"
+        )
     constants = polytope.constants(net, assigned)
     slots = polytope.Slots(*shares[:-1])
     there, _ = counted(polytope.reduce_draw, draws[0], assigned[0], constants, slots)

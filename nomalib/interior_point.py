@@ -105,7 +105,10 @@ def trace(
     slots = polytope.empty_slots(n, fullest)
     spare = polytope.reduce_draw(gains[0], assignment[0], draw_constants, slots)
     if not spare >= 0.0:
-        raise ValueError("gains and assignment make an infeasible draw: R_min exceeds the budget")
+        raise ValueError(
+            f"gains and assignment leave a spare power of {spare:.3g} budgets once R_min is met; "
+            "an infeasible draw: it must be at least 0"
+        )
     log = np.zeros((MAX_ITERATIONS + 1, TRACED))
     path = np.zeros((MAX_ITERATIONS + 1, n, fullest))
     u = np.empty((n, fullest))

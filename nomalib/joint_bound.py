@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.optimize import linprog, minimize_scalar
 
 from nomalib import polytope
-from nomalib.network import Network, checked_draws
+from nomalib.network import Network, check_uniform, checked_draws
 
 # The price of power is searched up to N nats, and down to this share of N or of the best strength.
 _LOWEST_PRICE = 1e-4
@@ -42,11 +42,7 @@ def upper_bound(net: Network, gains: ArrayLike) -> NDArray[np.float64]:
     >>> float(upper_bound(net, [[1.0, 3.0]]).round(6))  # log₂(1 + 9), all to the stronger user
     3.321928
     """
-    if (net.residual != net.residual[:, :1]).any():
-        raise ValueError(
-            f"sic_residual differs between users, from {net.residual.min()} to "
-            f"{net.residual.max()}; it must be the same for all users of a subchannel"
-        )
+    check_uniform(net)
     one_served = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
     one_served[0, 0] = True
     gains, _ = checked_draws(net, gains, one_served)

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib import polytope, rates, swaps, water_filling
-from nomalib.network import Network
+from nomalib.network import Network, check_uniform
 from nomalib.polytope import Allocation
 
 Allocator = Callable[[Network, NDArray[np.float64], NDArray[np.bool_]], Allocation]
@@ -80,7 +80,8 @@ def swap_matching(
         moves: whether free places and users with subchannels to spare take part.
 
     Raises:
-        ValueError: naming the argument, the value and what is allowed.
+        ValueError: naming the argument, the value and what is allowed; under "optimum" also for a
+            sic_residual that differs between the users of a subchannel.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> crossed = np.array([[False, True], [True, False]])
@@ -94,6 +95,7 @@ def swap_matching(
     checked_gains, start, lead = polytope.flat_draws(net, gains, assignment)
     _check_options(rule, moves)
     if rule == "optimum":
+        check_uniform(net)
         schedule, _, n_swaps, trace = _match(net, checked_gains, start, None, rule, moves)
         spent = water_filling.allocate(net, checked_gains, schedule).power
     else:
@@ -186,7 +188,13 @@ def is_exchange_stable(
     """Whether no swap that the rule admits raises the sum rate, (…); False where power is NaN.
 
     Stable under "rate" is stable under "qos", which admits fewer swaps; and so is stable under
-    "optimum" at the optimal powers, for these would be feasible after the swap.
+    "optimum" at the optimal powers, for these would be feasible after the swap. Arguments and
+    errors are those of `swap_matching`.
+
+    >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
+    >>> crossed = np.array([[False, True], [True, False]])
+    >>> is_exchange_stable(net, [[1.0, 0.1], [0.1, 1.0]], crossed, crossed * 0.5)
+    np.False_
     """
     m = swap_matching(net, gains, assignment, power, rule, moves)
     return (m.n_swaps == 0) & ~np.isnan(m.sum_rate)

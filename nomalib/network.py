@@ -109,6 +109,12 @@ class Network:
         residual.setflags(write=False)
         return residual
 
+    @cached_property
+    def uniform_residual(self) -> bool:
+        """Whether ε is the same for all users of a subchannel: water-filling is exact then."""
+        residual = self.residual
+        return isinstance(self.sic_residual, float) or bool((residual == residual[:, :1]).all())
+
     def __reduce__(self):
         # by the parameters: an array forgets in a pickle that it is read-only, and a worker process
         # would compile every kernel again for arrays of the other kind
@@ -245,6 +251,16 @@ def loads(assignment):
             busiest = max(busiest, of_user[j])
         fewest = min(fewest, filled)
     return fullest, busiest, fewest
+
+
+def check_uniform(net: Network) -> None:
+    """Raises a ValueError where ε differs between the users of a subchannel."""
+    if not net.uniform_residual:
+        raise ValueError(
+            f"sic_residual differs between users, from {net.residual.min()} to "
+            f"{net.residual.max()}; it must be the same for all users of a subchannel "
+            "(nomalib.optimum.allocate takes any)"
+        )
 
 
 def is_number(value: object) -> bool:

@@ -75,7 +75,7 @@ def allocate(
     True
     """
     tol, max_cells = checked_fraction("tol", tol), checked_count("max_cells", max_cells, 10)
-    if (net.residual == net.residual[:, :1]).all():
+    if net.uniform_residual:
         exact = water_filling.allocate(net, gains, assignment)
         sum_rate = rates.sum_rate(net, gains, assignment, exact.power)
         gap = np.where(exact.feasible, 0.0, np.nan)

@@ -27,7 +27,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from nomalib import polytope
-from nomalib.network import Network
+from nomalib.network import Network, check_uniform
 from nomalib.polytope import Allocation
 
 _TOLERANCE = 1e-8
@@ -53,13 +53,7 @@ def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocatio
     array([[0.875, 0.   ],
            [0.   , 0.125]])
     """
-    residual = net.residual
-    if not isinstance(net.sic_residual, float) and (residual != residual[:, :1]).any():
-        raise ValueError(
-            f"sic_residual differs between users, from {residual.min()} to {residual.max()}; "
-            "water-filling is exact only where it is the same for all users of a subchannel: "
-            "use nomalib.optimum.allocate"
-        )
+    check_uniform(net)
     return polytope.allocate_draws(_allocate_draws, net, gains, assignment, _TOLERANCE)
 
 

@@ -133,3 +133,9 @@ def test_an_assignment_beyond_a_users_cap_is_named():
     assignment[:, 0] = True
     with pytest.raises(ValueError, match="5 places; max_subchannels_per_user allows 4"):
         checked_draws(net, np.ones((5, 2)), assignment)
+
+
+def test_whether_the_residual_is_uniform():
+    rows = np.repeat(np.random.default_rng(0).random((3, 1)), 4, axis=1)
+    for residual, uniform in ((0.3, True), (rows, True), (rows * [1, 1, 1, 0.5], False)):
+        assert Network(3, 4, sic_residual=residual).uniform_residual == uniform

@@ -140,7 +140,7 @@ def test_a_residual_that_differs_between_users_is_refused():
     residual = np.full((5, 5), 0.1)
     residual[2, 3] = 0.2
     net, gains, assignment = draws(2, 4, sic_residual=residual)
-    with pytest.raises(ValueError, match=r"sic_residual .* nomalib\.optimum\.allocate"):
+    with pytest.raises(ValueError, match=r"sic_residual differs .*nomalib\.optimum\.allocate"):
         water_filling.allocate(net, gains, assignment)
 
 
