@@ -168,8 +168,8 @@ def _reduction_count(
     shares = polytope.reduce(net, gains, assignment)
     if not shares.feasible:
         raise ValueError(
-            f"gains and assignment leave a spare power of {float(shares.spare):.3g} budgets once R_min "
-            "is met; an infeasible draw: it must be at least 0"
+            f"gains and assignment leave a spare power of {float(shares.spare):.3g} budgets once "
+            "R_min is met; an infeasible draw: it must be at least 0"
         )
     constants = polytope.constants(net, assigned)
     slots = polytope.Slots(*shares[:-1])
