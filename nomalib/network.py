@@ -111,7 +111,7 @@ class Network:
 
     @cached_property
     def uniform_residual(self) -> bool:
-        """Whether ε is the same for all users of a subchannel: water-filling is exact then."""
+        """Whether ε is the same for all users of a subchannel, so that water-filling is exact."""
         residual = self.residual
         return isinstance(self.sic_residual, float) or bool((residual == residual[:, :1]).all())
 
