@@ -20,6 +20,11 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from nomalib import records
 
+KEYS = {"profile", "notebook", "grid", "metric"}
+if not set(config) <= KEYS or ("grid" in config) != ("notebook" in config):
+    raise WorkflowError(
+        f"--config has {sorted(config)}; it takes profile, or notebook and grid together, and metric"
+    )
 SWEEP = "grid" in config
 if SWEEP:
     RUN = f"_runs/sweeps/{Path(config['grid']).stem}"
@@ -28,8 +33,11 @@ if SWEEP:
     PROFILE = {"experiments": {NAME: [yaml.safe_load(Path(config["grid"]).read_text())]}}
 else:
     RUN = f"_runs/{config.get('profile', 'quick')}"
-    PROFILE = yaml.safe_load(Path(f"profiles/{config.get('profile', 'quick')}.yml").read_text())
-    NOTEBOOKS = {name: f"book/experiments/{name}.ipynb" for name in PROFILE["experiments"]}
+    NOTEBOOKS = {path.stem: str(path) for path in sorted(Path("book/experiments").glob("*.ipynb"))}
+    chosen = Path(f"profiles/{config.get('profile', 'quick')}.yml")
+    PROFILE = yaml.safe_load(chosen.read_text()) if chosen.is_file() else {}
+    if set(PROFILE.get("experiments", {})) != set(NOTEBOOKS):
+        raise WorkflowError(f"{chosen} must be there and hold a grid for each of {list(NOTEBOOKS)}")
 
 PAGES = [Path(page) for page in parse_toc_yaml("_toc.yml")]
 CHAPTERS = [page.name for page in PAGES if not page.with_suffix(".md").exists()]
@@ -171,7 +179,9 @@ def tidy():
     shutil.rmtree(Path(RUN, "xla"), ignore_errors=True)
     made = [path for part in ("records", "experiments", "book") for path in Path(RUN, part).rglob("*")]
     for path in filter(Path.is_file, made):
-        if not (is_companion(path) or str(path) in WANTED and is_whole(path)):
+        # what another grid of the same name asked for stays: it took time, and no chapter reads it
+        asked_for = SWEEP or str(path) in WANTED
+        if not (is_companion(path) or asked_for and is_whole(path)):
             print(f"Removing {path}: not whole, or not asked for any more", file=sys.stderr)
             path.unlink()
     for path in filter(Path.is_file, [*made, Path("_build/html/index.html")]):
@@ -188,7 +198,8 @@ if workflow.is_main_process:
         fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"another call is at work in {RUN}; wait until it has ended") from None
-    tidy()
+    if not workflow.dryrun:
+        tidy()
 
 
 localrules: book, table, plot, sweep
@@ -295,28 +306,42 @@ rule table:
         Path(output[0]).write_text(records.csv_text(records.table(input)), encoding="utf-8")
 
 
+# A first look: a panel for each metric whose name holds the given word, over the grid's first axis.
 rule plot:
     input:
         lambda wildcards: RECORDS[wildcards.name],
     output:
         f"{RUN}/{{name}}.png",
+    params:
+        metric=config.get("metric", ""),
     message:
         "plot {output}"
     run:
         import matplotlib.pyplot as plt
         from nomalib import plots
 
-        rows = records.table(input)
-        grid = PROFILE["experiments"][wildcards.name][0]
-        axis = next((name for name in grid if isinstance(grid[name], list)), "seed")
+        rows, grid = records.table(input), PROFILE["experiments"][wildcards.name][0]
+        axes = [name for name in grid if isinstance(grid[name], list)] or ["seed"]
+        numbers = [name for name in rows[0] if kind(rows[0][name]) == "a number or a list"]
+        numbers = [name for name in numbers if name not in axes and not isinstance(rows[0][name], list)]
+        shown = [name for name in numbers if (params.metric or "sum_rate") in name]
+        shown = shown or [name for name in numbers if name not in defaults(NOTEBOOKS[wildcards.name])]
+        lines = {}
+        for row in sorted(rows, key=lambda row: str(row[axes[0]])):
+            others = ", ".join(f"{name} = {row[name]}" for name in axes[1:])
+            lines.setdefault(others, []).append(row)
         plots.use_style()
-        ax = plt.figure().gca()
-        for metric in rows[0]:
-            if metric.startswith(config.get("metric", "sum_rate")):
-                ax.plot(*zip(*((row[axis], row[metric]) for row in rows)), "o", label=metric)
-        ax.set_xlabel(axis)
-        ax.figure.legend(loc="outside right upper")
-        ax.figure.savefig(output[0])
+        columns = min(3, len(shown))
+        size = 3.2 * columns, 2.6 * -(-len(shown) // columns) + 0.5
+        fig, panels = plt.subplots(-(-len(shown) // columns), columns, figsize=size, squeeze=False)
+        for panel, metric in zip(panels.flat, shown):
+            for others, found in lines.items():
+                at = sorted((row[axes[0]], row[metric]) for row in found)
+                panel.plot(*zip(*at), "o-", label=others or None)
+            panel.set(title=metric, xlabel=axes[0])
+        if len(lines) > 1:
+            fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        fig.savefig(output[0])
 
 
 rule sweep:

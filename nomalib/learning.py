@@ -1,7 +1,8 @@
 """Learned power allocation: the paper's network, and networks that are feasible by construction.
 
 Keras 3 on its JAX backend, which this module chooses; import it before any other use of Keras.
-Every model is an ordinary Keras model, trained by Keras's own `fit`.
+Every model is an ordinary Keras model, trained by Keras's own `fit`; one that was saved loads
+where this module has been imported.
 
 The paper's network (Algorithm 1, stage II) maps the gains of the assigned pairs to powers [W], and
 is trained on an allocator's powers as labels by the mean squared error (12). The unit matters: on

@@ -133,10 +133,14 @@ def dbm_to_watt(power_dbm: float) -> float:
 def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Magnitudes |g| of `n_draws` independent fading draws, shape (n_draws, N, M).
 
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
+
     >>> draw_gains(Network(n_users=2), 5, np.random.default_rng(0)).shape
     (5, 10, 2)
     """
     shape = (checked_count("n_draws", n_draws, 0), net.n_subchannels, net.n_users)
+    check_generator(rng)
     if net.fading == "normal":
         return np.abs(rng.standard_normal(shape))
     return np.sqrt(rng.standard_exponential(shape))
@@ -148,7 +152,11 @@ def random_assignment(
     """A random balanced assignment at the caps: (N, M), or (n_draws, N, M) independent ones.
 
     It fills all places that both caps allow. The number of users differs by at most one between
-    subchannels, and the number of subchannels by at most one between users.
+    subchannels, and the number of subchannels by at most one between users. If there are more users
+    than places, some get none.
+
+    Raises:
+        ValueError: naming the argument, the value and what is allowed.
 
     >>> random_assignment(Network(), np.random.default_rng(0)).sum()
     np.int64(30)
@@ -156,6 +164,7 @@ def random_assignment(
     n, m = net.n_subchannels, net.n_users
     places = min(n * min(net.max_users_per_subchannel, m), m * min(net.max_subchannels_per_user, n))
     batch = 1 if n_draws is None else checked_count("n_draws", n_draws, 0)
+    check_generator(rng)
 
     def split(parts: int) -> NDArray[np.int64]:
         even = np.full((batch, parts), places // parts)
@@ -253,13 +262,21 @@ def loads(assignment):
     return fullest, busiest, fewest
 
 
+def check_generator(rng: np.random.Generator) -> None:
+    """Raises a ValueError where `rng` is no generator, but a seed, say."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng is {rng!r}; it must be a Generator, as numpy.random.default_rng gives"
+        )
+
+
 def check_uniform(net: Network) -> None:
     """Raises a ValueError where ε differs between the users of a subchannel."""
     if not net.uniform_residual:
         raise ValueError(
             f"sic_residual differs between users, from {net.residual.min()} to "
             f"{net.residual.max()}; it must be the same for all users of a subchannel "
-            "(nomalib.optimum.allocate takes any)"
+            "(nomalib.optimum.allocate takes any, also as `allocate` of nomalib.matching.paus)"
         )
 
 

@@ -57,7 +57,8 @@ def allocate(
     Water-filling where ε is the same for all users of a subchannel: exact, with gap 0. Otherwise
     the best of what the interior-point method finds from structured starts, under the bound (dual),
     which is valid (up to rounding) however early the search stops. The problem has a duality gap
-    of its own, small for many subchannels, so the reported gap need not reach `tol`.
+    of its own, small for many subchannels, so the reported gap need not reach `tol`. With many
+    users on a subchannel the search is cut off early: with eight the gap may be several percent.
 
     Args:
         net: the scenario.

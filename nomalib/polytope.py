@@ -52,7 +52,7 @@ class Shares(NamedTuple):
 
     Attributes:
         users: user of each slot, −1 where empty; (…, N, K).
-        minimal: least powers x_min, as shares of the budget; (…, N, K).
+        minimal: least powers x_min, as shares of the budget; NaN where none is enough; (…, N, K).
         spread: B, how a share of the spare power spreads over the subchannel; (…, N, K, K).
         strength: α, (…, N, K); 0 in empty slots, and for an SNR below 1e-140.
         coupling: Q, (…, N, K, K); 0 in empty slots.
@@ -325,9 +325,11 @@ def reduce_subchannel(
     if k == 0:
         return 0.0
     weakest = strength[i, k - 1]
-    if t > 0.0 and not t < weakest * 1e300:
-        return np.nan
-    if not heard_from_slack(i, k, t, residual, users, coupling, chain) > 0.0:
+    if (t > 0.0 and not t < weakest * 1e300) or not (
+        heard_from_slack(i, k, t, residual, users, coupling, chain) > 0.0
+    ):
+        for row in range(k):
+            minimal[i, row] = np.nan
         return np.nan
     if t == 0.0:  # also where gains are 0
         for row in range(k):

@@ -82,7 +82,8 @@ def rates(
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
         assignment: bool, (N, M) or (…, N, M).
-        power: watt, (N, M) or (…, N, M); a draw of NaN (infeasible) has NaN rates.
+        power: watt, (N, M) or (…, N, M), within the budget or not; a draw of NaN (infeasible) has
+            NaN rates.
 
     Raises:
         ValueError: naming the argument, the value and what is allowed.

@@ -14,6 +14,8 @@ import json
 import math
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -143,8 +145,9 @@ def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
 
     Raises:
         FileNotFoundError: neither folder holds such an experiment.
+        RuntimeError: the notebook failed; with what it printed.
     """
-    import papermill  # what the book needs, but not the package
+    import yaml  # of papermill, which the book needs, but not the package
 
     places = [
         Path(folder, f"{name}.ipynb").resolve() for folder in ("experiments", "book/experiments")
@@ -153,7 +156,14 @@ def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
     if notebook is None:
         raise FileNotFoundError(f"no experiment {name!r}: looked for {places[0]} and {places[1]}")
     parameters["record"] = str(Path(path).resolve())
-    papermill.execute_notebook(notebook, None, parameters, cwd=notebook.parent, progress_bar=False)
+    # A process of its own: a kernel that is shut down may print an error that is none, which would
+    # stand in the chapter that asked.
+    command = [sys.executable, "-m", "papermill", notebook, "-", "-y", yaml.safe_dump(parameters)]
+    run = subprocess.run(
+        [*command, "--cwd", notebook.parent, "--no-progress-bar"], capture_output=True, text=True
+    )
+    if run.returncode:
+        raise RuntimeError(f"{notebook} failed:\n{run.stderr}")
 
 
 def environment() -> dict[str, Any]:

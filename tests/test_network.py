@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nomalib import baselines
 from nomalib.network import (
     Network,
     checked_draws,
@@ -139,3 +140,15 @@ def test_whether_the_residual_is_uniform():
     rows = np.repeat(np.random.default_rng(0).random((3, 1)), 4, axis=1)
     for residual, uniform in ((0.3, True), (rows, True), (rows * [1, 1, 1, 0.5], False)):
         assert Network(3, 4, sic_residual=residual).uniform_residual == uniform
+
+
+def test_a_seed_is_no_generator():
+    net = Network(2, 2)
+    for function in (
+        lambda rng: draw_gains(net, 3, rng),
+        lambda rng: random_assignment(net, rng),
+        lambda rng: baselines.random_power(net, np.eye(2, dtype=bool), rng),
+    ):
+        for rng in (0, np.random, np.random.RandomState(0)):
+            with pytest.raises(ValueError, match="^rng is .*default_rng"):
+                function(rng)

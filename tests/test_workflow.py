@@ -137,6 +137,31 @@ def test_a_bad_grid_stops_before_anything_runs(project, grid, says):
     assert not list(project.glob("_runs/sweeps/**/*.json"))
 
 
+def test_a_sweep_keeps_what_another_grid_asked_for(project):
+    assert sweep(project, "seed: [0, 1]")[0] == 0
+    before = sorted(project.glob("_runs/sweeps/my_grid/records/tiny/*.json"))
+    for arguments in (("-n",), ()):
+        returncode, said = sweep(project, "seed: [0]\nnoise: [2.0]", *arguments)
+        assert returncode == 0, said
+        assert set(before) <= set(project.glob("_runs/sweeps/my_grid/records/tiny/*.json"))
+    table = (project / "_runs/sweeps/my_grid/tiny.csv").read_text().splitlines()
+    assert len(table) == 2 and table[1].startswith("3,2.0,0,")
+
+
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        (["profle=quick"], ["profle", "profile, or notebook and grid"]),
+        (["profile=mine"], ["profiles/mine.yml", "['tiny']"]),
+        (["grid=my_grid.yml"], ["notebook and grid together"]),
+    ],
+)
+def test_a_call_that_names_nothing_there_is_stops(project, config, says):
+    returncode, said = snakemake(project, CHAPTER, "--config", *config)
+    assert returncode != 0
+    assert all(part in said for part in says), said
+
+
 def test_a_sweep_on_a_cluster_gives_a_table_and_a_plot(project):
     submit = project / "submit.sh"
     submit.write_text('nohup bash "$1" > "$1.log" 2>&1 &\necho $!\n')
@@ -153,3 +178,7 @@ def test_a_sweep_on_a_cluster_gives_a_table_and_a_plot(project):
     )
     picture = (project / "_runs/sweeps/my_grid/tiny.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+    returncode, said = sweep(project, grid, "metric=time")
+    assert returncode == 0, said
+    again = (project / "_runs/sweeps/my_grid/tiny.png").read_bytes()
+    assert again.startswith(b"\x89PNG") and again != picture

@@ -3,6 +3,7 @@
 python book/_ext/readme_figure.py _runs/quick/book/system_model.ipynb fig-system-polytope
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,5 +21,6 @@ chapter, name = sys.argv[1:]
     if "image/svg+xml" in output.get("data", {})
 )
 # The book's figures are transparent; a README is shown on white and on black.
+figure = re.sub(r"\s*<dc:date>.*?</dc:date>", "", figure)  # the same figure is the same file
 white = figure.replace("<svg ", '<svg style="background: white" ', 1)
 Path(__file__).with_name("readme.svg").write_text(white)
