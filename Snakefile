@@ -339,6 +339,8 @@ rule plot:
                 at = sorted((row[axes[0]], row[metric]) for row in found)
                 panel.plot(*zip(*at), "o-", label=others or None)
             panel.set(title=metric, xlabel=axes[0])
+        for panel in panels.flat[len(shown) :]:
+            panel.remove()
         if len(lines) > 1:
             fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         fig.savefig(output[0])
