@@ -169,7 +169,8 @@ def test_names_are_unique_in_the_whole_book():
 def committed():
     parts = ("book", "nomalib", "tests", "benchmarks", "profiles", ".ci", ".github")
     files = [path for part in parts for path in (ROOT / part).rglob("*")]
-    files += [path for path in ROOT.iterdir() if path.name != ".git"]
+    made = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split("\n")} | {".git"}
+    files += [path for path in ROOT.iterdir() if path.name not in made]
     written = (".py", ".ipynb", ".md", ".yml", ".toml", ".txt", ".bib", ".html", ".css", ".js", "")
     return [path for path in files if path.is_file() and path.suffix in written]
 
