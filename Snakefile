@@ -327,7 +327,7 @@ rule plot:
         shown = [name for name in numbers if (params.metric or "sum_rate") in name]
         shown = shown or [name for name in numbers if name not in defaults(NOTEBOOKS[wildcards.name])]
         lines = {}
-        for row in sorted(rows, key=lambda row: str(row[axes[0]])):
+        for row in rows:
             others = ", ".join(f"{name} = {row[name]}" for name in axes[1:])
             lines.setdefault(others, []).append(row)
         plots.use_style()

@@ -89,8 +89,7 @@ def load(path: str | Path) -> Artefact:
             "'imitation' and 'size_free'"
         )
     shape = tuple(int(size) for size in stored["shape"])
-    inputs, outputs = stored["inputs"], stored["outputs"]
-    if not _fits(kind, shape, inputs, outputs, stored):
+    if not _fits(kind, shape, stored):
         raise ValueError(f"{path} holds layers or indices that do not fit its shape {shape}")
     layers: list[Layer] = []
     n_parameters = 0
@@ -101,13 +100,15 @@ def load(path: str | Path) -> Artefact:
         # whole numbers up to 2^24 are exact in single precision, whose products are the faster
         kernel = np.fft.rfft(kernel) if kernel.ndim == 3 else kernel.astype(np.float32)
         layers.append(Layer(kernel, bias.astype(np.float32), stored.get(scale)))
-    return Artefact(kind, shape, inputs, outputs, tuple(layers), n_parameters)
+    places = stored["inputs"], stored["outputs"]
+    return Artefact(kind, shape, *places, tuple(layers), n_parameters)
 
 
-def _fits(kind: str, shape: tuple[int, ...], inputs, outputs, stored: dict[str, NDArray]) -> bool:
+def _fits(kind: str, shape: tuple[int, ...], stored: dict[str, NDArray]) -> bool:
     """Whether the indices of an artefact lie within its shape, and its layers fit each other."""
     if len(shape) != (1 if kind == "size_free" else 2) or min(shape) < 1:
         return False
+    inputs, outputs = stored["inputs"], stored["outputs"]
     for indices in (inputs, outputs):
         inside = (indices >= 0) & (indices < prod(shape))
         if indices.ndim != 1 or not inside.all() or np.unique(indices).size != indices.size:

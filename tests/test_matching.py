@@ -33,6 +33,13 @@ def scenarios(draw):
     return net, draw_gains(net, 1, rng)[0], random_assignment(net, rng), rng
 
 
+def equal(net, gains, assignment):
+    """An allocator that gives equal power; NaN where infeasible."""
+    exact = water_filling.allocate(net, gains, assignment)
+    power = np.where(exact.feasible[:, None, None], 1.0, np.nan)
+    return exact._replace(power=power * baselines.equal_power(net, assignment))
+
+
 def same(one, other):
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -212,11 +219,6 @@ def test_paus_counts_its_swaps(rule):
     rng = np.random.default_rng(7)
     gains, start = draw_gains(net, 20, rng), random_assignment(net, rng, 20)
 
-    def equal(net, gains, assignment):
-        found = water_filling.allocate(net, gains, assignment)
-        power = np.broadcast_to(baselines.equal_power(net, assignment), gains.shape)
-        return found._replace(power=np.where(found.feasible[..., None, None], power, np.nan))
-
     power = equal(net, gains, start).power
     known = ~np.isnan(power).any(axis=(1, 2))
     once = matching.swap_matching(net, gains, start, power, rule)
@@ -310,11 +312,6 @@ def test_any_allocator_and_a_power_step_that_would_lower_the_rate_is_not_taken(r
     net = Network(n_subchannels=5, n_users=6)
     rng = np.random.default_rng(5)
     gains, start = draw_gains(net, 30, rng), random_assignment(net, rng, 30)
-
-    def equal(net, gains, assignment):
-        exact = water_filling.allocate(net, gains, assignment)
-        power = np.where(exact.feasible[:, None, None], 1.0, np.nan)
-        return exact._replace(power=power * baselines.equal_power(net, assignment))
 
     for allocate in (equal, interior_point.allocate):
         m = matching.paus(net, gains, start, allocate, rule=rule)

@@ -20,7 +20,7 @@ chapter, name = sys.argv[1:]
     for output in cell.outputs
     if "image/svg+xml" in output.get("data", {})
 )
-# The book's figures are transparent; a README is shown on white and on black.
 figure = re.sub(r"\s*<dc:date>.*?</dc:date>", "", figure)  # the same figure is the same file
+# The book's figures are transparent; a README is shown on white and on black.
 white = figure.replace("<svg ", '<svg style="background: white" ', 1)
 Path(__file__).with_name("readme.svg").write_text(white)
