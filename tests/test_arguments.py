@@ -1,0 +1,234 @@
+"""Bad arguments are refused by a ValueError that names the argument, the value and what is allowed.
+
+`rates.rates` is given every corruption of every array, and all other public functions, which check
+by the same few lines, one of each array. A new public function is one row of CALLS.
+"""
+
+import numpy as np
+import pytest
+
+from nomalib import (
+    baselines,
+    compression,
+    derivatives,
+    interior_point,
+    joint_bound,
+    learning,
+    matching,
+    optimum,
+    polytope,
+    rates,
+    water_filling,
+)
+from nomalib.network import Network, draw_gains, random_assignment
+
+NET = Network(n_subchannels=2, n_users=3, max_users_per_subchannel=2, max_subchannels_per_user=2)
+UNEVEN = Network(2, 3, sic_residual=[[0.1, 0.2, 0.1], [0.1, 0.1, 0.1]])
+GAINS = np.array([[0.5, 1.0, 2.0], [1.5, 1.0, 0.1]])
+ASSIGNMENT = np.array([[True, True, False], [False, True, True]])
+POWER = np.array([[5.0, 1.0, 0.0], [0.0, 3.0, 2.0]])
+GOOD = {"gains": GAINS, "assignment": ASSIGNMENT, "power": POWER}
+NAN, INF = float("nan"), float("inf")
+MODEL, SIZE_FREE = learning.imitation_network(NET), learning.equivariant_network()
+
+
+def with_value(value):
+    def spoil(array):
+        array = np.array(array, dtype=float)
+        array.flat[-1] = value
+        return array
+
+    return spoil
+
+
+# what spoils an array, and what the error must show
+BAD_ARRAY = {
+    "NaN": (with_value(NAN), "holds nan"),
+    "infinite": (with_value(INF), "holds inf"),
+    "negative": (with_value(-1e-300), "holds -1e-300"),
+    "huge": (with_value(1e307), r"holds 1e\+307"),
+    "complex": (lambda array: array + 0j, "complex"),
+    "text": (lambda array: array.astype(str), "dtype"),
+    "object": (lambda array: array.astype(object), "object"),
+    "ragged": (lambda array: [[1.0], [1.0, 2.0]], "array"),
+    "None": (lambda array: None, "dtype"),
+    "dates": (lambda array: array.astype("datetime64[s]"), "datetime64"),
+    "an axis less": (lambda array: array[..., 0], r"shape \(2,\)"),
+    "transposed": (lambda array: array.T, r"shape \(3, 2\)"),
+    "a scalar": (lambda array: 1.0, r"shape \(\)"),
+    "a user more": (lambda array: np.hstack([array, array[:, :1]]), r"shape \(2, 4\)"),
+}
+BAD_ASSIGNMENT = {
+    "integers": (lambda array: array.astype(int), "int64"),
+    "floats": (lambda array: array.astype(float), "float64"),
+    "text": (lambda array: array.astype(str), "dtype"),
+    "None": (lambda array: None, "dtype"),
+    "ragged": (lambda array: [[True], [True, False]], "array"),
+    "an axis less": (lambda array: array[..., 0], r"shape \(2,\)"),
+    "an axis more": (lambda array: array[None, None], r"shape \(1, 1, 2, 3\)"),
+    "transposed": (lambda array: array.T, r"shape \(3, 2\)"),
+    "another batch": (lambda array: np.stack([array] * 7), r"shape \(7, 2, 3\)"),
+    "nobody": (np.zeros_like, "serves 0 users"),
+    "a crowd": (np.ones_like, "3 places; max_users_per_subchannel allows 2"),
+}
+BAD = [
+    pytest.param(name, *case, id=f"{name}: {corruption}")
+    for name, table in (("gains", BAD_ARRAY), ("assignment", BAD_ASSIGNMENT), ("power", BAD_ARRAY))
+    for corruption, case in table.items()
+    if (name, corruption) != ("power", "NaN")  # an infeasible draw
+]
+
+
+@pytest.mark.parametrize("name, spoil, shown", BAD)
+def test_a_bad_array_is_named(name, spoil, shown):
+    arrays = GOOD | {name: spoil(GOOD[name])}
+    with pytest.raises(ValueError, match=rf"(?s)^{name}\b.*{shown}"):
+        rates.rates(NET, *arrays.values())
+
+
+DRAWS, POWERS = ("gains", "assignment"), ("gains", "assignment", "power")
+CALLS = {
+    "interference": (rates.interference, POWERS),
+    "sinr": (rates.sinr, POWERS),
+    "sum_rate": (rates.sum_rate, POWERS),
+    "qos_violation": (rates.qos_violation, POWERS),
+    "derivatives": (derivatives.derivatives, POWERS),
+    "eigenvalues": (derivatives.eigenvalues, POWERS),
+    "printed": (derivatives.printed, POWERS),
+    "swap_matching": (matching.swap_matching, POWERS),
+    "is_exchange_stable": (matching.is_exchange_stable, POWERS),
+    "repair": (learning.repair, POWERS),
+    "reduce": (polytope.reduce, DRAWS),
+    "interior_point": (interior_point.allocate, DRAWS),
+    "trace": (interior_point.trace, DRAWS),
+    "water_filling": (water_filling.allocate, DRAWS),
+    "optimum": (optimum.allocate, DRAWS),
+    "paus": (matching.paus, DRAWS),
+    "size-free": (lambda *given: learning.allocate(SIZE_FREE, *given), DRAWS),
+    "imitation": (lambda *given: learning.allocate(MODEL, *given), DRAWS),
+    "imitate": (lambda *given: learning.imitate(MODEL, *given, POWER), DRAWS),
+    "prune": (lambda *given: compression.prune(MODEL, *given), DRAWS),
+    "upper_bound": (joint_bound.upper_bound, ("gains",)),
+    "equal_power": (baselines.equal_power, ("assignment",)),
+    "random_power": (
+        lambda *given: baselines.random_power(*given, np.random.default_rng(0)),
+        ("assignment",),
+    ),
+}
+ONE_BAD = {"gains": "negative", "assignment": "a crowd", "power": "a user more"}
+
+
+@pytest.mark.parametrize("call, names", CALLS.values(), ids=CALLS)
+def test_every_public_function_checks_each_of_its_arrays(call, names):
+    for name in names:
+        tables = BAD_ASSIGNMENT if name == "assignment" else BAD_ARRAY
+        spoil, shown = tables[ONE_BAD[name]]
+        with pytest.raises(ValueError, match=rf"^{name}\b.*{shown}"):
+            call(NET, *((GOOD | {name: spoil(GOOD[name])})[one] for one in names))
+
+
+PAIR = GAINS, ASSIGNMENT
+RNG = np.random.default_rng(0)
+COUNTS = (-1, NAN, "many", 2.5, [1.0, 2.0], True, 2**31)
+FRACTIONS = (0.0, 1.0, NAN, True, "1e-8", None)
+# argument, its bad values, and what takes them
+OPTIONS = [
+    ("n_subchannels", (0, 2.5), lambda value: Network(n_subchannels=value)),
+    ("max_users_per_subchannel", (True,), lambda value: Network(max_users_per_subchannel=value)),
+    ("max_subchannels_per_user", (-1,), lambda value: Network(max_subchannels_per_user=value)),
+    ("power_dbm", (NAN, "43"), lambda value: Network(power_dbm=value)),
+    ("noise", (0.0, INF), lambda value: Network(noise=value)),
+    ("min_rate", (-0.01, 1e-200), lambda value: Network(min_rate=value)),
+    ("sic_residual", (1.5, -0.5, NAN), lambda value: Network(sic_residual=value)),
+    ("interference_gain", ("both",), lambda value: Network(interference_gain=value)),
+    ("fading", ("rician",), lambda value: Network(fading=value)),
+    ("n_draws", COUNTS, lambda value: draw_gains(NET, value, RNG)),
+    ("n_draws", (-1,), lambda value: random_assignment(NET, RNG, value)),
+    ("rng", (0, np.random, np.random.RandomState(0)), lambda value: draw_gains(NET, 3, value)),
+    ("rng", (0,), lambda value: random_assignment(NET, value)),
+    ("rng", (0,), lambda value: baselines.random_power(NET, ASSIGNMENT, value)),
+    ("tol", FRACTIONS, lambda value: interior_point.allocate(NET, *PAIR, tol=value)),
+    ("tol", (0.0,), lambda value: interior_point.trace(NET, *PAIR, tol=value)),
+    ("kept", (0.0, 1.0), lambda value: interior_point.trace(NET, *PAIR, kept=value)),
+    ("restarts", (-1, 1.5), lambda value: interior_point.allocate(NET, *PAIR, restarts=value)),
+    ("tol", (1.0, "1"), lambda value: optimum.allocate(NET, *PAIR, tol=value)),
+    ("max_cells", (9, 100.0), lambda value: optimum.allocate(NET, *PAIR, max_cells=value)),
+    ("tolerance", (-1, NAN), lambda value: rates.qos_violation(NET, *GOOD.values(), value)),
+    ("rule", ("best", None), lambda value: matching.paus(NET, *PAIR, rule=value)),
+    ("rule", ("best",), lambda value: matching.swap_matching(NET, *GOOD.values(), value)),
+    ("power", (None,), lambda value: matching.swap_matching(NET, *PAIR, value)),
+    ("threshold", (1.5, NAN), lambda value: compression.prune(MODEL, NET, *PAIR, value)),
+    ("networks", ([], NET), lambda value: learning.maximise_sum_rate(SIZE_FREE, value)),
+    *(
+        (name, (0, -1, NAN, 0.5j, True), call)
+        for name in ("epochs", "batch_size", "learning_rate")
+        for call in (
+            lambda value, name=name: learning.imitate(
+                MODEL, NET, GAINS[None], ASSIGNMENT, POWER[None], **{name: value}
+            ),
+            lambda value, name=name: learning.maximise_sum_rate(SIZE_FREE, [NET], **{name: value}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("at", range(len(OPTIONS)), ids=lambda at: f"{OPTIONS[at][0]}-{at}")
+def test_a_bad_option_is_named(at):
+    name, values, call = OPTIONS[at]
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{name}\b") as raised:
+            call(value)
+        assert str(value) in str(raised.value)
+
+
+def give_labels(labels):
+    return lambda: learning.imitate(MODEL, NET, GAINS[None], ASSIGNMENT, labels)
+
+
+def split(u):
+    return polytope.power(NET, polytope.reduce(NET, *PAIR), u)
+
+
+# what else is refused: what the error says, and what raises it
+REFUSED = {
+    r"sic_residual has shape \(10,\)": lambda: Network(sic_residual=np.zeros(10)),
+    "sic_residual differs": lambda: joint_bound.upper_bound(UNEVEN, GAINS),
+    "sic_residual differs between": lambda: matching.paus(UNEVEN, *PAIR, rule="optimum"),
+    r"sic_residual differs .*nomalib\.optimum\.allocate": (
+        lambda: water_filling.allocate(UNEVEN, *PAIR)
+    ),
+    "assignment fills 5 places; max_subchannels_per_user allows 4": lambda: baselines.equal_power(
+        Network(5, 2, max_subchannels_per_user=4), np.arange(10).reshape(5, 2) % 2 == 0
+    ),
+    "u has shape": lambda: split([[0.5, 0.5]]),
+    "u holds -0.5": lambda: split([[1.5, -0.5], [0.0, 0.0]]),
+    "u holds inf": lambda: split([[INF, 0.0], [0.0, 0.0]]),
+    "u has dtype": lambda: split([["a", "b"]] * 2),
+    "gains has leading axes": lambda: interior_point.trace(NET, GAINS[None], ASSIGNMENT),
+    ".*infeasible": lambda: interior_point.trace(NET, 1e-6 * GAINS, ASSIGNMENT),
+    r"labels has shape \(1, 1, 3\)": give_labels(POWER[None, :1]),
+    "labels holds inf": give_labels(POWER[None] + INF),
+    "labels holds -1": give_labels(POWER[None] - 1.0),
+    "labels holds NaN in every draw": give_labels(POWER[None] + NAN),
+    r".*model takes gains of shape \(2, 3\)": lambda: learning.allocate(
+        MODEL, Network(2, 2), np.ones((2, 2)), np.eye(2, dtype=bool)
+    ),
+    ".*5 users on a subchannel; the model takes 4": lambda: learning.allocate(
+        SIZE_FREE, Network(1, 5, 5), np.ones((1, 5)), np.ones((1, 5), bool)
+    ),
+    ".*16 infeasible draws": lambda: learning.maximise_sum_rate(
+        learning.equivariant_network(), [Network(2, 2, min_rate=50.0)], batch_size=16
+    ),
+    r"gains holds 1e\+21; .* single precision": lambda: learning.allocate(
+        MODEL, NET, np.full((2, 3), 1e21), ASSIGNMENT
+    ),
+    r"gains holds 1e\+21; .* single precision ": lambda: learning.imitate(
+        MODEL, NET, np.full((1, 2, 3), 1e21), ASSIGNMENT, POWER[None]
+    ),
+}
+
+
+@pytest.mark.parametrize("shown", REFUSED)
+def test_what_else_is_refused(shown):
+    with pytest.raises(ValueError, match=f"^{shown.rstrip()}"):
+        REFUSED[shown]()
