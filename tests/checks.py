@@ -1,17 +1,42 @@
 """Independent checks of what the package returns: from the paper's equations, in watt, in NumPy.
 
-Only `better_swap` calls the package, whose parts have their own tests.
+Only `better_swap` calls the package, whose parts have their own tests. Where weights can be given,
+they are those of the users in the weighted sum rate: none, (M,), or (B, M) for B draws.
 """
 
 from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 
 from nomalib import polytope, rates, water_filling
-from nomalib.network import Network
+from nomalib.network import draw_gains, random_assignment
+
+CONVENTIONS = ("interferer", "receiver")
+
+
+def draws(net, n_draws, seed=0, one_assignment=False):
+    """Gains and assignments of n_draws draws, or one assignment for all; seed or generator."""
+    rng = np.random.default_rng(seed)
+    gains = draw_gains(net, n_draws, rng)
+    return gains, random_assignment(net, rng, None if one_assignment else n_draws)
+
+
+def same(one, other):
+    """Two tuples of arrays are the same to the bit, NaN for NaN."""
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def every_assignment(net):
+    """All assignments within the caps that serve somebody, (A, N, M)."""
+    sizes = range(net.max_users_per_subchannel + 1)
+    sets = [s for size in sizes for s in combinations(range(net.n_users), size)]
+    rows = np.array([[j in s for j in range(net.n_users)] for s in sets])
+    found = rows[np.array(list(product(range(len(sets)), repeat=net.n_subchannels)))]
+    held = found.sum(axis=1)
+    return found[(held <= net.max_subchannels_per_user).all(axis=1) & held.any(axis=1)]
 
 
 class Problem(NamedTuple):
@@ -21,13 +46,13 @@ class Problem(NamedTuple):
     assigned: np.ndarray  # (B, N, M)
     share: np.ndarray  # what of signal k is left at user j, 0 for k = j, (B, N, j, k)
     receiver: bool
-    t: float  # 2^R_min − 1
+    t: np.ndarray  # 2^R_min − 1 of each user, (M,)
 
     @property
-    def weight(self):
+    def heard(self):
         """Interference of x_k at user j, in noise powers (B, N, j, k): (3) or its counterpart."""
-        heard = self.gamma[..., :, None] if self.receiver else self.gamma[..., None, :]
-        return self.share * heard
+        gain = self.gamma[..., :, None] if self.receiver else self.gamma[..., None, :]
+        return self.share * gain
 
 
 def problem(net, gains, assignment):
@@ -41,7 +66,7 @@ def problem(net, gains, assignment):
     both = assigned[..., None, :] & assigned[..., :, None] & ~np.eye(net.n_users, dtype=bool)
     residual = np.broadcast_to(net.sic_residual, gains.shape[1:])
     share = np.where(both, np.where(stronger, 1.0, residual[:, None, :]), 0.0)
-    t = np.expm1(net.min_rate * np.log(2.0))
+    t = np.expm1(np.broadcast_to(net.min_rate, net.n_users) * np.log(2.0))
     return Problem(gamma, assigned, share, net.interference_gain == "receiver", t)
 
 
@@ -49,8 +74,56 @@ def pair_rates(net, gains, assignment, power):
     """R_ij [bps/Hz] by (1), (3), (4), pair by pair."""
     p = problem(net, gains, assignment)
     x = np.where(p.assigned, np.asarray(power).reshape(p.gamma.shape) / net.budget, 0.0)
-    interference = (p.weight @ x[..., None])[..., 0]
+    interference = (p.heard @ x[..., None])[..., 0]
     return np.log1p(p.gamma * x / (interference + 1.0)) / np.log(2.0)
+
+
+def of_users(weights):
+    return np.ones((1, 1, 1)) if weights is None else np.expand_dims(np.atleast_2d(weights), 1)
+
+
+def weighted_sum_rate(net, gains, assignment, power, weights=None):
+    """Σ w_j R_ij [bps/Hz] of each draw, (B,)."""
+    rate = pair_rates(net, gains, assignment, power)
+    return (of_users(weights) * rate).sum(axis=(-2, -1))
+
+
+class Pairs(NamedTuple):
+    """One draw as its P assigned pairs, in the order of `power[assignment]`."""
+
+    own: np.ndarray  # γ, (P,)
+    heard: np.ndarray  # (P, P)
+    t: np.ndarray  # (P,)
+
+    def rates(self, x, log1p=np.log1p):
+        """R_ij [nats] of powers x; with JAX's logarithm it can be differentiated."""
+        return log1p(self.own * x / (1.0 + self.heard @ x))
+
+    def jacobian(self, x):
+        below = 1.0 + self.heard @ x
+        above = below + self.own * x
+        return (np.diag(self.own) + self.heard) / above[:, None] - self.heard / below[:, None]
+
+
+def pairs_of(net, gains, assignment):
+    p = problem(net, gains, assignment)
+    on, user = np.nonzero(p.assigned[0])
+    together = on[:, None] == on
+    heard = np.where(together, p.heard[0][on[:, None], user[:, None], user], 0.0)
+    return Pairs(p.gamma[0][on, user], heard, p.t[user])
+
+
+def least_power(net, gains, assignment):
+    """Least Σ p/P_c that gives every pair of a draw R_min, by a linear program; inf without one.
+
+    The unknowns are received powers over the noise, so that all coefficients are of order one.
+    """
+    p = pairs_of(net, gains, assignment)
+    demand = p.t[:, None] * p.heard / p.own - np.eye(len(p.own))
+    cost = p.own.min() / p.own
+    solved = linprog(cost, A_ub=demand, b_ub=-p.t, method="highs")
+    assert solved.status in (0, 2)
+    return solved.fun / p.own.min() if solved.status == 0 else np.inf
 
 
 def inverted(matrices):
@@ -77,27 +150,26 @@ def least_powers(p):
     """x_min (B, N, M) and the inverse of the matrix of (QoS), inf where R_min cannot be met.
 
     In the received powers y_k = γ_k x_k ("interferer") or in x ("receiver") the matrix is 1 − t C
-    of moderate entries. It is a Z-matrix; its inverse is nonnegative where, and only where, some
-    powers meet R_min.
+    of moderate entries, t_j of user j in row j. It is a Z-matrix; its inverse is nonnegative where,
+    and only where, some powers meet R_min.
     """
     idle = ~p.assigned
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        inverse = inverted(np.eye(p.gamma.shape[-1]) - p.t * p.share)
+        inverse = inverted(np.eye(p.gamma.shape[-1]) - p.t[:, None] * p.share)
         reachable = np.isfinite(inverse).all(axis=(-2, -1))
-        right = np.where(idle, 0.0, p.t / p.gamma if p.receiver else p.t)
+        right = np.where(idle | (p.t == 0), 0.0, p.t / p.gamma if p.receiver else p.t)
         x = (inverse @ right[..., None])[..., 0]
         if not p.receiver:
             x = np.where(idle, 0.0, x / p.gamma)
             inverse = np.where(idle, 0.0, 1.0 / p.gamma)[..., None] * inverse
             inverse = inverse * p.gamma[..., None, :]
-        if p.t == 0:
-            x = np.zeros_like(x)
+        x = np.where(p.t == 0, 0.0, x)
         x[~reachable] = np.inf
     return np.where(np.isnan(x), np.inf, x), inverse
 
 
-def stationarity_gap(net, gains, assignment, power):
-    """What the sum rate [nats] rises by, to first order, on the way to the best feasible power.
+def stationarity_gap(net, gains, assignment, power, weights=None):
+    """What the weighted sum [nats] rises by, to first order, on the way to the best feasible power.
 
     Also the rounding of it: at large SNRs it is a small difference of large terms.
 
@@ -108,16 +180,17 @@ def stationarity_gap(net, gains, assignment, power):
     p = problem(net, gains, assignment)
     minimal, inverse = least_powers(p)
     x = np.where(p.assigned, np.asarray(power).reshape(p.gamma.shape) / net.budget, 0.0)
-    below = 1.0 + (p.weight @ x[..., None])[..., 0]
+    below = 1.0 + (p.heard @ x[..., None])[..., 0]
     above = below + p.gamma * x
-    own = np.where(p.assigned, p.gamma / above, 0.0)
-    lost = np.where(p.assigned, p.gamma * x / (above * below), 0.0)
-    gradient = own - (np.swapaxes(p.weight, -1, -2) @ lost[..., None])[..., 0]
+    own = np.where(p.assigned, of_users(weights) * p.gamma / above, 0.0)
+    lost = own * x / below
+    heard_of = np.swapaxes(p.heard, -1, -2)
+    gradient = own - (heard_of @ lost[..., None])[..., 0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        column = inverse / inverse.sum(axis=-2, keepdims=True)
-        slope = (np.swapaxes(column, -1, -2) @ gradient[..., None])[..., 0]
-        terms = own + (np.swapaxes(p.weight, -1, -2) @ lost[..., None])[..., 0]
-        sizes = (np.swapaxes(column, -1, -2) @ terms[..., None])[..., 0]
+        column = np.swapaxes(inverse / inverse.sum(axis=-2, keepdims=True), -1, -2)
+        slope = (column @ gradient[..., None])[..., 0]
+        terms = own + (heard_of @ lost[..., None])[..., 0]
+        sizes = (column @ terms[..., None])[..., 0]
     best = np.where(p.assigned & ~np.isnan(slope), slope, -np.inf).max(axis=(-2, -1))
     size = np.where(p.assigned & ~np.isnan(sizes), sizes, 0.0).max(axis=(-2, -1))
     spare = 1.0 - minimal.sum(axis=(-2, -1))
@@ -125,16 +198,11 @@ def stationarity_gap(net, gains, assignment, power):
     return gap, 1e-14 * (size + (terms * x).sum(axis=(-2, -1)))
 
 
-def assert_allocation(net, gains, assignment, allocation, optimal=True, tolerance=1e-6):
-    """Feasible, or rightly said to be infeasible; and stationary where called converged."""
-    gains = np.asarray(gains, dtype=float)
-    lead = gains.shape[:-2]
-    assert allocation.power.shape == gains.shape
-    for field in allocation[1:]:
-        assert field.shape == lead
-    power = allocation.power.reshape(-1, net.n_subchannels, net.n_users)
-    feasible, converged, _, residual = (field.reshape(-1) for field in allocation[1:])
+def assert_feasible(net, gains, assignment, power, feasible):
+    """Within the budget, R_min for all, and NaN where rightly said to be infeasible."""
     p = problem(net, gains, assignment)
+    assert power.shape == np.shape(gains) and feasible.shape == power.shape[:-2]
+    power, feasible = power.reshape(p.gamma.shape), feasible.reshape(-1)
     with np.errstate(over="ignore"):
         need, less, more = (
             least_powers(p._replace(t=p.t * factor))[0].sum(axis=(-2, -1))
@@ -143,59 +211,61 @@ def assert_allocation(net, gains, assignment, allocation, optimal=True, toleranc
     sure = (more < 1.0) | ~(less <= 1.0)  # else rounding decides
     np.testing.assert_array_equal(feasible[sure], (need < 1.0)[sure], "feasible")
     assert np.isnan(power[~feasible]).all() and not np.isnan(power[feasible]).any()
-    assert not converged[~feasible].any(), "an infeasible draw is marked converged"
-    assert not np.isnan(residual[feasible & converged]).any() or not optimal
-    power = power[feasible]
-    assert (power >= 0).all(), "negative power"
-    assert (power[~p.assigned[feasible]] == 0).all(), "power for a user that is not assigned"
-    assert (power.sum(axis=(-2, -1)) <= net.budget * (1 + 1e-9)).all(), "budget"
-    gains = gains.reshape(p.gamma.shape)[feasible]
-    rate = pair_rates(net, gains, p.assigned[feasible], power)
+    spent, assigned = power[feasible], p.assigned[feasible]
+    assert (spent >= 0).all(), "negative power"
+    assert (spent[~assigned] == 0).all(), "power for a user that is not assigned"
+    assert (spent.sum(axis=(-2, -1)) <= net.budget * (1 + 1e-9)).all(), "budget"
+    rate = pair_rates(net, np.reshape(gains, p.gamma.shape)[feasible], assigned, spent)
     enough = rate >= net.min_rate * (1 - 1e-5)
     # where nothing is to spare, the least powers themselves are known to rounding only
-    slack = sure[feasible][:, None, None] & p.assigned[feasible]
-    assert enough[slack].all(), "R_min"
+    assert enough[sure[feasible][:, None, None] & assigned].all(), "R_min"
+    return sure & (need < 1 - 1e-6)
+
+
+def assert_allocation(net, gains, assignment, found, optimal=True, tolerance=1e-6, weights=None):
+    """Feasible, or rightly said to be infeasible; and stationary where called converged."""
+    at = assert_feasible(net, gains, assignment, found.power, found.feasible)
+    shape = found.feasible.shape
+    assert found.converged.shape == found.n_iter.shape == found.residual.shape == shape
+    assert not (found.converged & ~found.feasible).any(), "infeasible, and marked converged"
     if optimal:
-        at = (sure & (need < 1 - 1e-6))[feasible] & converged[feasible]
-        gap, rounding = stationarity_gap(net, gains[at], p.assigned[feasible][at], power[at])
-        total = np.log(2.0) * rate[at].sum(axis=(-2, -1))
+        assert not np.isnan(found.residual[found.converged]).any()
+        p = problem(net, gains, assignment)
+        at &= found.converged.reshape(-1)
+        some = None if weights is None else np.broadcast_to(weights, (len(at), net.n_users))[at]
+        case = np.reshape(gains, p.gamma.shape)[at], p.assigned[at]
+        case = *case, found.power.reshape(p.gamma.shape)[at], some
+        gap, rounding = stationarity_gap(net, *case)
+        total = np.log(2.0) * weighted_sum_rate(net, *case)
         # the methods take an SNR below 1e-140 for none
         assert (gap <= tolerance * total + 1e-138 + rounding).all(), f"gap {gap.max()} nats"
 
 
-def slsqp_rate(net, gains, assignment, starts):
-    """The best sum rate [bps/Hz] that SciPy's SLSQP finds in watt from these powers (N, M)."""
-    p = problem(net, gains, assignment)
-    rows, columns = np.nonzero(p.assigned[0])
+def slsqp_rate(net, gains, assignment, starts, weights=None):
+    """The best weighted sum rate [bps/Hz] that SciPy's SLSQP finds from these powers (N, M).
 
-    def placed(x):
-        power = np.zeros(p.gamma.shape[1:])
-        power[rows, columns] = x * net.budget
-        return power
-
-    def rate(x):
-        return pair_rates(net, gains, assignment, placed(x))[0]
-
+    In watt, with exact derivatives. What meets R_min or the budget to less than 1e-7 is left out.
+    """
+    p = pairs_of(net, gains, assignment)
+    w = np.broadcast_to(of_users(weights)[0], assignment.shape)[assignment]
     constraints = [
-        {"type": "ineq", "fun": lambda x: 1.0 - x.sum()},
-        {"type": "ineq", "fun": lambda x: rate(x)[rows, columns] - net.min_rate},
+        {"type": "ineq", "fun": lambda x: 1.0 - x.sum(), "jac": lambda x: -np.ones_like(x)},
+        {"type": "ineq", "fun": lambda x: p.rates(x) - np.log1p(p.t), "jac": p.jacobian},
     ]
     found = [
         minimize(
-            lambda x: -rate(x).sum(),
-            start[rows, columns] / net.budget,
-            bounds=[(0.0, 1.0)] * len(rows),
+            lambda x: (-w @ p.rates(x), -w @ p.jacobian(x)),
+            start[assignment] / net.budget,
+            jac=True,
+            bounds=[(0.0, 1.0)] * len(w),
             constraints=constraints,
             method="SLSQP",
-            options={"maxiter": 500, "ftol": 1e-12},
+            options={"maxiter": 500, "ftol": 1e-13},
         )
         for start in starts
     ]
-    return max(
-        -result.fun
-        for result in found
-        if min(np.min(c["fun"](result.x)) for c in constraints) >= -1e-7
-    )
+    met = [s for s in found if min(np.min(c["fun"](s.x)) for c in constraints) >= -1e-7]
+    return max(-s.fun for s in met) / np.log(2.0)
 
 
 def better_swap(net, gains, assignment, power, rule):
@@ -224,18 +294,3 @@ def better_swap(net, gains, assignment, power, rule):
                 continue
             return i1, j1, i2, j2
     return None
-
-
-@st.composite
-def extreme_cases(draw):
-    """Network, gains of 0 and from 1e-50 to 1e48, and a full assignment, of two subchannels."""
-    net = Network(
-        n_subchannels=2,
-        n_users=3,
-        interference_gain=draw(st.sampled_from(["interferer", "receiver"])),
-        sic_residual=draw(st.floats(0, 1)),
-        min_rate=draw(st.sampled_from([0.0, 0.01])),
-    )
-    magnitudes = st.sampled_from([0.0, 1e-50, 1e-9, 1e-3, 1.0, 1e3, 1e48])
-    gains = np.reshape(draw(st.lists(magnitudes, min_size=6, max_size=6)), (2, 3))
-    return net, gains, np.ones((2, 3), bool)

@@ -1,24 +1,12 @@
 """Oracle: exhaustive search over all assignments within the caps, at exact powers."""
 
-from itertools import combinations, product
-
 import numpy as np
 import pytest
+from checks import draws, every_assignment
 
 from nomalib import matching, rates, water_filling
 from nomalib.joint_bound import upper_bound
-from nomalib.network import Network, draw_gains, random_assignment
-
-
-def every_assignment(net):
-    """All assignments within the caps that serve somebody, (A, N, M)."""
-    sizes = range(net.max_users_per_subchannel + 1)
-    sets = [s for size in sizes for s in combinations(range(net.n_users), size)]
-    rows = np.array([[j in s for j in range(net.n_users)] for s in sets])
-    chosen = np.array(list(product(range(len(sets)), repeat=net.n_subchannels)))
-    found = rows[chosen]
-    held = found.sum(axis=1)
-    return found[(held <= net.max_subchannels_per_user).all(axis=1) & held.any(axis=1)]
+from nomalib.network import Network
 
 
 def joint_optimum(net, gains):
@@ -46,9 +34,7 @@ SMALL = [
 @pytest.mark.parametrize(("n", "m", "h", "v", "interference_gain"), SMALL)
 def test_small_cells_against_the_exhaustive_joint_optimum(n, m, h, v, interference_gain):
     net = Network(n, m, h, v, interference_gain=interference_gain)
-    rng = np.random.default_rng(10 * n + m)
-    n_draws = 6 if n * m == 16 else 25
-    gains, start = draw_gains(net, n_draws, rng), random_assignment(net, rng, n_draws)
+    gains, start = draws(net, 6 if n * m == 16 else 25, 10 * n + m)
     best, best_serving_all = joint_optimum(net, gains)
     bound = upper_bound(net, gains)
     assert (bound >= best * (1 - 1e-7)).all()
@@ -70,21 +56,19 @@ def test_small_cells_against_the_exhaustive_joint_optimum(n, m, h, v, interferen
     ids=["default", "receiver", "caps of C1, C2", "M = 20, N = 25"],
 )
 def test_paus_is_within_one_percent_of_the_bound(net, n_draws):
-    rng = np.random.default_rng(7)
-    gains, start = draw_gains(net, n_draws, rng), random_assignment(net, rng, n_draws)
+    gains, start = draws(net, n_draws, 7)
     ratio = matching.paus(net, gains, start).sum_rate / upper_bound(net, gains)
     assert (ratio <= 1 + 1e-9).all()
     assert ratio.mean() >= 0.99
 
 
 def test_low_snr_and_hopeless_users_keep_the_bound_a_bound():
-    rng = np.random.default_rng(8)
     for net in (
         Network(3, 3, 2, 2, noise=100.0),
         Network(3, 3, 2, 2, noise=1e3, min_rate=0.05),
         Network(3, 3, 2, 2, sic_residual=1.0, min_rate=1.5),
     ):
-        gains = draw_gains(net, 10, rng)
+        gains, _ = draws(net, 10, 8)
         gains[0, 0] = 0.0
         assert (upper_bound(net, gains) >= joint_optimum(net, gains)[0] * (1 - 1e-7)).all()
 
@@ -95,11 +79,3 @@ def test_users_without_a_channel_are_worth_nothing():
     gains = np.array([[0.0, 1.0], [0.0, 0.0]])
     alone = np.log2(1 + net.budget / net.noise)
     np.testing.assert_allclose(upper_bound(net, gains), alone, rtol=1e-6)
-
-
-def test_bad_input_is_named():
-    net = Network(2, 2, sic_residual=np.array([[0.1, 0.2], [0.1, 0.1]]))
-    with pytest.raises(ValueError, match="sic_residual differs"):
-        upper_bound(net, np.ones((2, 2)))
-    with pytest.raises(ValueError, match="gains has shape"):
-        upper_bound(Network(2, 2), np.ones(2))

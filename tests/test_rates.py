@@ -1,24 +1,17 @@
-"""Rates against equations (3), (5) and (6) written out by hand."""
+"""Rates against equations (3), (5) and (6) written out by hand; Max and Rand spend P_c."""
 
 import itertools
 
 import numpy as np
 import pytest
+from checks import CONVENTIONS, draws, pair_rates
 
 from nomalib import baselines, rates
-from nomalib.network import Network, draw_gains, random_assignment
-
-CONVENTIONS = ("interferer", "receiver")
+from nomalib.network import Network, random_assignment
 
 
 def network(n_users, residual, convention, **changes):
-    return Network(
-        n_subchannels=1,
-        n_users=n_users,
-        sic_residual=residual,
-        interference_gain=convention,
-        **changes,
-    )
+    return Network(1, n_users, sic_residual=residual, interference_gain=convention, **changes)
 
 
 def test_two_users_equation_5():
@@ -82,39 +75,31 @@ def scalar_interference(net, gains, assignment, power):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_interference_sinr_and_rates_of_random_draws(convention):
     rng = np.random.default_rng(3)
-    net = Network(
-        n_subchannels=4,
-        n_users=6,
-        max_users_per_subchannel=4,
-        sic_residual=rng.random((4, 6)),
-        interference_gain=convention,
-    )
-    gains, assignment = draw_gains(net, 10, rng), random_assignment(net, rng, 10)
+    net = Network(4, 6, 4, sic_residual=rng.random((4, 6)), interference_gain=convention)
+    gains, assignment = draws(net, 10, rng)
     gains[0] = 1.0  # ties
     power = rng.random(gains.shape)
+    expected = [
+        scalar_interference(net, *draw) for draw in zip(gains, assignment, power, strict=True)
+    ]
     found = rates.interference(net, gains, assignment, power)
-    signal_ratio = rates.sinr(net, gains, assignment, power)
-    for b in range(10):
-        expected = scalar_interference(net, gains[b], assignment[b], power[b])
-        np.testing.assert_allclose(found[b], expected, rtol=1e-12, atol=1e-15)
-        ratio = assignment[b] * power[b] * gains[b] ** 2 / (expected + net.noise)
-        np.testing.assert_allclose(signal_ratio[b], ratio, rtol=1e-12)
-    pair_rates = rates.rates(net, gains, assignment, power)
-    np.testing.assert_allclose(pair_rates, np.log2(1 + signal_ratio), rtol=1e-12, atol=1e-15)
-    assert (pair_rates[~assignment] == 0).all() and (pair_rates[assignment] > 0).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    ratio = assignment * power * gains**2 / (np.array(expected) + net.noise)
+    found = rates.sinr(net, gains, assignment, power)
+    np.testing.assert_allclose(found, ratio, rtol=1e-12)
+    found = rates.rates(net, gains, assignment, power)
+    for oracle in (np.log2(1 + ratio), pair_rates(net, gains, assignment, power)):
+        np.testing.assert_allclose(found, oracle, rtol=1e-12, atol=1e-15)
+    assert (found[~assignment] == 0).all() and (found[assignment] > 0).all()
 
 
 def test_perfect_sic_with_interferer_gains_telescopes():
-    rng = np.random.default_rng(4)
     net = Network(sic_residual=0.0)
-    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng)
-    power = np.where(assignment, rng.random(gains.shape), 0.0)
+    gains, assignment = draws(net, 50, 4)
+    power = np.where(assignment, np.random.default_rng(4).random(gains.shape), 0.0)
     received = np.sum(power * gains**2, axis=-1) / net.noise
-    np.testing.assert_allclose(
-        rates.sum_rate(net, gains, assignment, power),
-        np.log2(1 + received).sum(axis=-1),
-        rtol=1e-12,
-    )
+    found = rates.sum_rate(net, gains, assignment, power)
+    np.testing.assert_allclose(found, np.log2(1 + received).sum(axis=-1), rtol=1e-12)
 
 
 def test_qos_violation_is_the_share_of_pairs_below_the_minimal_rate():
@@ -128,8 +113,7 @@ def test_qos_violation_is_the_share_of_pairs_below_the_minimal_rate():
     just_below = [[[1.0 - 1e-7, 2.0]]] * 4
     assert (rates.qos_violation(net, gains, both, just_below) == 0).all()
     assert (rates.qos_violation(net, gains, both, just_below, tolerance=0.0) == 0.5).all()
-    only_first = [[True, False]]
-    assert (rates.qos_violation(net, gains, only_first, just_below) == 0).all()
+    assert (rates.qos_violation(net, gains, [[True, False]], just_below) == 0).all()
 
 
 def test_powers_of_nan_have_rates_of_nan():
@@ -138,28 +122,42 @@ def test_powers_of_nan_have_rates_of_nan():
     assert np.isnan(rates.sum_rate(net, [[1.0, 2.0]], [[True, True]], power))
 
 
-@pytest.mark.parametrize(
-    ("power", "shown"),
-    [([[1.0]], r"shape \(1, 1\)"), ([[-1.0, 0.0]], "-1.0"), ([[np.inf, 0.0]], "inf")],
-)
-def test_bad_power_is_named(power, shown):
-    net = network(2, 0.0, "interferer")
-    with pytest.raises(ValueError, match=f"^power .*{shown}"):
-        rates.rates(net, [[1.0, 2.0]], [[True, True]], power)
-
-
 def test_one_power_for_many_draws():
-    rng = np.random.default_rng(0)
     net = Network(3, 4)
-    gains, assignment = draw_gains(net, 5, rng), random_assignment(net, rng)
+    gains, assignment = draws(net, 5, one_assignment=True)
     power = baselines.equal_power(net, assignment)
     copies = np.broadcast_to(power, gains.shape)
     for function in (rates.interference, rates.sinr, rates.rates, rates.qos_violation):
-        np.testing.assert_array_equal(
-            function(net, gains, assignment, power), function(net, gains, assignment, copies)
-        )
+        one, other = (function(net, gains, assignment, given) for given in (power, copies))
+        np.testing.assert_array_equal(one, other)
 
 
 def test_order_breaks_ties_by_index():
     order = rates.sic_order(np.array([[0.5, 2.0, 0.5, 2.0]]))
     np.testing.assert_array_equal(order, [[1, 3, 0, 2]])
+
+
+@pytest.mark.parametrize("n_draws", [None, 40])
+def test_max_and_rand_spend_the_budget_on_assigned_pairs_only(n_draws):
+    net, rng = Network(n_users=7), np.random.default_rng(0)
+    assignment = random_assignment(net, rng, n_draws)
+    equal, first, again, other = (
+        baselines.equal_power(net, assignment),
+        *(baselines.random_power(net, assignment, np.random.default_rng(s)) for s in (1, 1, 2)),
+    )
+    for power in (equal, first):
+        assert power.shape == assignment.shape
+        assert (power[~assignment] == 0).all() and (power[assignment] > 0).all()
+        np.testing.assert_allclose(power.sum(axis=(-2, -1)), net.budget, rtol=1e-14)
+    np.testing.assert_allclose(equal[assignment], net.budget / 28, rtol=1e-14)
+    assert (first == again).all() and (first != other)[assignment].all()
+
+
+def test_random_power_is_uniform_on_the_simplex():
+    # of n uniform shares each has mean 1/n and variance (n − 1)/(n²(n + 1))
+    net = Network(n_subchannels=2, n_users=2, power_dbm=30.0)
+    assignment = np.ones((20_000, 2, 2), bool)
+    power = baselines.random_power(net, assignment, np.random.default_rng(1))
+    deviation = np.sqrt(3 / 16 / 5)
+    assert np.abs(power.mean(axis=0) - 0.25).max() < 5 * deviation / np.sqrt(20_000)
+    assert np.abs(power.std(axis=0) - deviation).max() < 0.02 * deviation
