@@ -1,36 +1,17 @@
-"""What an allocation costs: floating-point operations and memory, by formula and by count.
+"""What an allocation costs in floating-point operations, by formula.
 
-The formulas are those of Section IV-D, (22)–(25), and the structure of our own methods. The counts
-come from what is run: from XLA's analysis of a compiled network (`compiled_flops`), and from our
-kernels, run on numbers that count (`nomalib.counting`).
+The formulas are those of Section IV-D, (22)–(25), and the structure of our own methods. The tests
+compare them with counts of what is run: XLA's analysis of a compiled network (`compiled_flops`),
+and our kernels' own sources, run on numbers that count (`tests/counting.py`).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
-from nomalib import central_path, interior_point, polytope, starts, water_filling
-from nomalib.counting import counted
 from nomalib.network import Network
-
-
-class AllocationCount(NamedTuple):
-    """What an allocator takes for one draw.
-
-    Attributes:
-        reduction: operations of the reduction to shares and back to powers.
-        solution: operations of the solver's iterations.
-        n_iter: iterations.
-        memory: bytes of the problem in shares and of all arrays that were made.
-    """
-
-    reduction: int
-    solution: int
-    n_iter: int
-    memory: int
 
 
 def dense_flops(inputs: int, outputs: int, bias: bool = True) -> int:
@@ -97,6 +78,15 @@ def paus_flops(widths: Sequence[int], net: Network, n_rounds: int) -> int:
     return network_flops(widths) + n_rounds * swaps
 
 
+def reduction_flops(n_subchannels: int, load: int) -> float:
+    """The reduction of a draw to shares, and from shares back to powers: about N (22K² + 20K).
+
+    >>> reduction_flops(10, 3)
+    2580.0
+    """
+    return n_subchannels * (22.0 * load**2 + 20.0 * load)
+
+
 def interior_point_flops(n_subchannels: int, load: int) -> float:
     """One iteration of `interior_point` on N subchannels of K users, with one trial step.
 
@@ -127,55 +117,3 @@ def compiled_flops(function: Callable, *shapes: tuple[int, ...]) -> float:
     inputs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     analysis: Any = jax.jit(function).lower(*inputs).compile().cost_analysis()
     return float(analysis["flops"])
-
-
-def interior_point_count(
-    net: Network, gains: ArrayLike, assignment: ArrayLike, tol: float = 1e-8
-) -> AllocationCount:
-    """Counts `interior_point.allocate` without restarts on one feasible draw, (N, M)."""
-    shares, reduction, memory = _reduction_count(net, gains, assignment)
-    users = shares.users
-    counts, u = polytope.filled(users), np.empty(users.shape)
-    starts.first_start(counts, shares.strength, shares.coupling, starts.KEPT, u)
-    floor = net.min_rate * np.log(2.0) * (users >= 0).sum()
-    unlogged = np.empty((0, interior_point.TRACED)), np.empty((0, *users.shape))
-    solution, (n_iter, _, _) = counted(
-        central_path.follow,
-        *(counts, shares.strength, shares.coupling, u),
-        *(1.0 - starts.KEPT, float(floor), tol),
-        *unlogged,
-    )
-    return AllocationCount(reduction, solution.flops, n_iter, memory + solution.workspace)
-
-
-def water_filling_count(net: Network, gains: ArrayLike, assignment: ArrayLike) -> AllocationCount:
-    """Counts `water_filling.allocate`, less its certificate, on one feasible draw, (N, M)."""
-    shares, reduction, memory = _reduction_count(net, gains, assignment)
-    solution, (_, steps) = counted(
-        water_filling.fill,
-        *(shares.strength[:, 0], shares.coupling[:, 0, 0], np.empty(net.n_subchannels)),
-    )
-    return AllocationCount(reduction, solution.flops, steps, memory + solution.workspace)
-
-
-def _reduction_count(
-    net: Network, gains: ArrayLike, assignment: ArrayLike
-) -> tuple[polytope.Shares, int, int]:
-    """The problem of one draw in shares, the operations to there and back, and its bytes."""
-    draws, assigned, lead = polytope.flat_draws(net, gains, assignment)
-    if lead:
-        raise ValueError(f"gains has leading axes {lead}; a count is of one draw (N, M)")
-    shares = polytope.reduce(net, gains, assignment)
-    if not shares.feasible:
-        raise ValueError(
-            f"gains and assignment leave a spare power of {float(shares.spare):.3g} budgets once "
-            "R_min is met; an infeasible draw: it must be at least 0"
-        )
-    constants = polytope.constants(net, assigned)
-    slots = polytope.Slots(*shares[:-1])
-    there, _ = counted(polytope.reduce_draw, draws[0], assigned[0], constants, slots)
-    back, _ = counted(
-        polytope.write_power,
-        *(net.budget, float(shares.spare), slots, np.zeros(shares.users.shape), draws[0]),
-    )
-    return shares, there.flops + back.flops, there.workspace + sum(p.nbytes for p in shares)
