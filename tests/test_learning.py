@@ -4,12 +4,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from checks import CONVENTIONS, assert_allocation, draws, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomalib import interior_point, layers, learning, optimum, polytope, rates, water_filling
 from nomalib.layers import keras
-from nomalib.network import Network, draw_gains, random_assignment
+from nomalib.network import Network
 
 SMALL = Network(n_subchannels=3, n_users=4)
 
@@ -51,8 +52,15 @@ def flat_weights(model):
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
 
+def with_output_bias(model, bias):
+    weights = model.get_weights()
+    weights[-1][:] = bias
+    model.set_weights(weights)
+    return model
+
+
 def labelled(net, n_draws, rng):
-    gains, assignment = draw_gains(net, n_draws, rng), random_assignment(net, rng)
+    gains, assignment = draws(net, n_draws, rng, one_assignment=True)
     return gains, assignment, water_filling.allocate(net, gains, assignment).power
 
 
@@ -69,7 +77,7 @@ def test_imitation_network_is_the_papers():
 
 def test_imitated_power_is_normalised_and_only_on_assigned_places(rng):
     net = Network(n_subchannels=5, n_users=6)
-    gains, assignment = draw_gains(net, 200, rng), random_assignment(net, rng)
+    gains, assignment = draws(net, 200, rng, one_assignment=True)
     model = learning.imitation_network(net)
     found = learning.allocate(model, net, gains, assignment)
     served = found.feasible
@@ -85,25 +93,16 @@ def test_imitated_power_is_normalised_and_only_on_assigned_places(rng):
     assert (found.n_iter == 1).all() and np.isnan(found.residual).all()
 
 
-def test_a_draw_without_positive_output_gets_equal_power(rng):
-    model = learning.imitation_network(SMALL)
-    model.layers[-2].bias.assign(np.full(12, -1e3))
-    gains, assignment, labels = labelled(SMALL, 5, rng)
-    power = learning.allocate(model, SMALL, gains, assignment).power
-    equal = np.where(assignment, SMALL.budget / assignment.sum(), 0.0)
-    np.testing.assert_allclose(
-        power[~np.isnan(labels)], np.broadcast_to(equal, power.shape)[~np.isnan(labels)]
-    )
-
-
-def test_weights_of_nan_leave_no_feasible_draw_without_power(rng):
-    model = learning.imitation_network(SMALL)
-    model.layers[-2].bias.assign(np.full(12, np.nan))
+@pytest.mark.parametrize("bias", [-1e3, np.nan])
+def test_a_draw_without_positive_output_gets_equal_power(rng, bias):
+    """So does every feasible draw where the weights are not numbers."""
+    model = with_output_bias(learning.imitation_network(SMALL), bias)
     gains, assignment, labels = labelled(SMALL, 5, rng)
     found = learning.allocate(model, SMALL, gains, assignment)
     np.testing.assert_array_equal(found.feasible, ~np.isnan(labels).any(axis=(1, 2)))
-    spent = found.power[found.feasible].sum(axis=(1, 2))
-    np.testing.assert_allclose(spent, SMALL.budget, rtol=1e-12)
+    equal = np.where(assignment, SMALL.budget / assignment.sum(), 0.0)
+    power = found.power[found.feasible]
+    np.testing.assert_allclose(power, np.broadcast_to(equal, power.shape))
 
 
 def test_imitation_learns_a_constant(rng):
@@ -148,7 +147,7 @@ def test_imitation_leaves_infeasible_draws_out_and_repeats_to_the_bit(rng):
 
 def test_repair_is_feasible_and_keeps_what_is_feasible(rng):
     net = Network(sic_residual=rng.random((10, 10)), min_rate=0.1)
-    gains, assignment = draw_gains(net, 300, rng), random_assignment(net, rng, 300)
+    gains, assignment = draws(net, 300, rng)
     broken = rng.exponential(size=gains.shape) * assignment
     repaired = learning.repair(net, gains, assignment, broken)
     feasible = polytope.reduce(net, gains, assignment).feasible
@@ -163,17 +162,11 @@ def test_repair_is_feasible_and_keeps_what_is_feasible(rng):
 
 
 def check_feasible(net, gains, assignment, found):
-    """R_min and budget on every feasible draw, NaN on the others."""
-    feasible = polytope.reduce(net, gains, assignment).feasible
-    np.testing.assert_array_equal(found.feasible, feasible)
-    np.testing.assert_array_equal(found.converged, feasible)
-    np.testing.assert_array_equal(np.isnan(found.residual), ~feasible)
-    assert np.isnan(found.power[~feasible]).all()
-    power = found.power[feasible]
-    np.testing.assert_allclose(power.sum(axis=(1, 2)), net.budget, rtol=1e-5)
-    assert (power >= 0).all() and (power[~assignment[feasible]] == 0).all()
-    got = rates.rates(net, gains[feasible], assignment[feasible], power)
-    assert (got[assignment[feasible]] >= net.min_rate * (1 - 1e-5)).all()
+    """R_min and the whole budget on every feasible draw, NaN on the others."""
+    assert_allocation(net, gains, assignment, found, optimal=False)
+    same([found.converged, np.isnan(found.residual)], [found.feasible, ~found.feasible])
+    spent = found.power[found.feasible].sum(axis=(1, 2))
+    np.testing.assert_allclose(spent, net.budget, rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -183,34 +176,28 @@ def check_feasible(net, gains, assignment, found):
     span=st.sampled_from([0.0, 1.0, 6.0]),
     spare=st.sampled_from([0.5, 1e-3, 1e-6, 1e-9]),
     min_rate=st.sampled_from([1e-3, 0.1, 1.0]),
-    gain=st.sampled_from(["interferer", "receiver"]),
+    gain=st.sampled_from(CONVENTIONS),
 )
 def test_any_weights_meet_rates_and_budget(untrained, seed, size, span, spare, min_rate, gain):
     rng = np.random.default_rng(seed)
     model = randomised(untrained, rng, size)
-    common = dict(
-        n_subchannels=3,
-        n_users=5,
-        sic_residual=rng.random((3, 5)),
-        min_rate=min_rate,
-        interference_gain=gain,
-    )
-    net = Network(noise=1e-3, **common)
-    gains = 10 ** rng.uniform(-span, span, (16, 3, 5)) * draw_gains(net, 16, rng)
-    assignment = random_assignment(net, rng, 16)
+    options = dict(sic_residual=rng.random((3, 5)), min_rate=min_rate, interference_gain=gain)
+    net = Network(3, 5, noise=1e-3, **options)
+    gains, assignment = draws(net, 16, rng)
+    gains *= 10 ** rng.uniform(-span, span, gains.shape)
     # the least power is proportional to the noise: a noise that leaves one draw just this spare
     need = 1.0 - polytope.reduce(net, gains, assignment).spare
     need = need[np.isfinite(need) & (need > 0)]
     if need.size:
-        net = Network(noise=net.noise * (1 - spare) / np.median(need), **common)
+        net = Network(3, 5, noise=net.noise * (1 - spare) / np.median(need), **options)
     check_feasible(net, gains, assignment, learning.allocate(model, net, gains, assignment))
 
 
-@pytest.mark.parametrize("interference_gain", ["interferer", "receiver"])
+@pytest.mark.parametrize("interference_gain", CONVENTIONS)
 def test_random_weights_are_feasible_on_many_draws(untrained, rng, interference_gain):
     model = randomised(untrained, rng, 1.0)
     net = Network(sic_residual=rng.random((10, 10)), interference_gain=interference_gain)
-    gains, assignment = draw_gains(net, 9000, rng), random_assignment(net, rng, 9000)
+    gains, assignment = draws(net, 9000, rng)
     check_feasible(net, gains, assignment, learning.allocate(model, net, gains, assignment))
 
 
@@ -224,7 +211,7 @@ def other_network():
 def test_the_head_is_feasible_on_any_layers(rng):
     model = randomised(other_network(), rng, 1.0)
     net = Network(sic_residual=rng.random((10, 10)))
-    gains, assignment = draw_gains(net, 500, rng), random_assignment(net, rng, 500)
+    gains, assignment = draws(net, 500, rng)
     found = learning.allocate(model, net, gains, assignment)
     check_feasible(net, gains, assignment, found)
     shares = polytope.reduce(net, gains, assignment)
@@ -234,39 +221,18 @@ def test_the_head_is_feasible_on_any_layers(rng):
     np.testing.assert_allclose(found.power, power, rtol=1e-6, atol=1e-7)
 
 
-def test_permuting_subchannels_permutes_the_power(untrained, rng):
-    residual = rng.random((6, 5))
-    net = Network(n_subchannels=6, n_users=5, sic_residual=residual)
-    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng, 50)
-    model = randomised(untrained, rng, 0.3)
+def test_permuting_permutes_and_subchannels_that_serve_nobody_change_nothing(untrained, rng):
+    model, residual = randomised(untrained, rng, 0.3), rng.random((6, 5))
+    net = Network(6, 5, sic_residual=residual)
+    gains, assignment = draws(net, 50, rng)
+    assignment[:, 4:] = False
     power = learning.allocate(model, net, gains, assignment).power
-    order = rng.permutation(6)
-    moved = Network(n_subchannels=6, n_users=5, sic_residual=residual[order])
-    permuted = learning.allocate(model, moved, gains[:, order], assignment[:, order]).power
-    np.testing.assert_allclose(permuted, power[:, order], rtol=1e-4, atol=1e-5)
-
-
-def test_permuting_users_permutes_the_power(untrained, rng):
-    residual = rng.random((6, 5))
-    net = Network(n_subchannels=6, n_users=5, sic_residual=residual)
-    gains, assignment = draw_gains(net, 50, rng), random_assignment(net, rng, 50)
-    model = randomised(untrained, rng, 0.3)
-    power = learning.allocate(model, net, gains, assignment).power
-    order = rng.permutation(5)
-    moved = Network(n_subchannels=6, n_users=5, sic_residual=residual[:, order])
-    permuted = learning.allocate(model, moved, gains[..., order], assignment[..., order]).power
-    np.testing.assert_allclose(permuted, power[..., order], rtol=1e-4, atol=1e-5)
-
-
-def test_subchannels_that_serve_nobody_change_nothing(untrained, rng):
-    net = Network(n_subchannels=4, n_users=5)
-    wide = Network(n_subchannels=7, n_users=5)
-    gains, assignment = draw_gains(wide, 50, rng), np.zeros((50, 7, 5), bool)
-    assignment[:, :4] = random_assignment(net, rng, 50)
-    model = randomised(untrained, rng, 0.3)
-    power = learning.allocate(model, wide, gains, assignment).power
-    narrow = learning.allocate(model, net, gains[:, :4], assignment[:, :4]).power
-    np.testing.assert_allclose(power[:, :4], narrow, rtol=1e-4, atol=1e-5)
+    i, j = rng.permutation(6), rng.permutation(5)
+    for part in np.ix_(i, range(5)), np.ix_(range(6), j), np.ix_(range(4), range(5)):
+        moved = Network(*residual[part].shape, sic_residual=residual[part])
+        case = gains[:, *part], assignment[:, *part]
+        found = learning.allocate(model, moved, *case).power
+        np.testing.assert_allclose(found, power[:, *part], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -275,7 +241,7 @@ def test_the_strongest_at_their_water_level_are_the_exact_optimum(
     rng, noise, sic_residual, training
 ):
     net = Network(noise=noise, sic_residual=sic_residual, min_rate=1e-4)
-    gains, assignment = draw_gains(net, 300, rng), random_assignment(net, rng, 300)
+    gains, assignment = draws(net, 300, rng)
     exact = water_filling.allocate(net, gains, assignment)
     shares = polytope.reduce(net, gains, assignment)
     problem = layers.problem(shares, 3)[exact.feasible]
@@ -290,7 +256,7 @@ def test_the_strongest_at_their_water_level_are_the_exact_optimum(
 def test_loss_is_the_sum_rate_above_the_minimal_rates(rng):
     """Of two choices of who takes the power; time shared between them gives a mean of both."""
     net = Network(sic_residual=rng.random((10, 10)), min_rate=0.05)
-    gains, assignment = draw_gains(net, 100, rng), random_assignment(net, rng, 100)
+    gains, assignment = draws(net, 100, rng)
     shares = polytope.reduce(net, gains, assignment)
     w = rng.exponential(size=shares.users.shape[:2])[..., None] * np.ones(3)
     w /= w[..., 0].sum(axis=-1)[:, None, None]
@@ -317,7 +283,7 @@ def test_loss_is_the_sum_rate_above_the_minimal_rates(rng):
 
 def ratios(model, net, reference, rng):
     """Sum rate relative to the reference's on 500 feasible draws."""
-    gains, assignment = draw_gains(net, 800, rng), random_assignment(net, rng, 800)
+    gains, assignment = draws(net, 800, rng)
     found = learning.allocate(model, net, gains, assignment)
     check_feasible(net, gains, assignment, found)
     kept = np.flatnonzero(found.feasible)[:500]
@@ -356,9 +322,9 @@ def test_training_finds_who_takes_the_power():
 
 def test_residual_tells_how_far_from_optimal_a_power_is(trained, rng):
     net = Network()
-    gains, assignment = draw_gains(net, 500, rng), random_assignment(net, rng, 500)
-    second = learning.equivariant_network()
-    second.layers[-3].bias.assign([-1e3, 1e3, 0.0, 0.0])  # who is next to the strongest takes
+    gains, assignment = draws(net, 500, rng)
+    # who is next to the strongest takes
+    second = with_output_bias(learning.equivariant_network(), [-1e3, 1e3, 0.0, 0.0])
     wrong, right = (learning.allocate(model, net, gains, assignment) for model in (second, trained))
     assert (right.n_iter == 1).all()
     assert (right.residual <= 1e-8)[right.feasible].all()
@@ -367,7 +333,7 @@ def test_residual_tells_how_far_from_optimal_a_power_is(trained, rng):
 
 def test_a_size_never_trained_on(trained, rng):
     net = Network(n_subchannels=60, n_users=60, noise=0.03)
-    gains, assignment = draw_gains(net, 60, rng), random_assignment(net, rng)
+    gains, assignment = draws(net, 60, rng, one_assignment=True)
     found = learning.allocate(trained, net, gains, assignment)
     best = water_filling.allocate(net, gains, assignment)
     rate = rates.sum_rate(net, gains, assignment, found.power)[found.feasible]
@@ -376,16 +342,11 @@ def test_a_size_never_trained_on(trained, rng):
 
 
 def test_saved_model_gives_the_same_power(trained, imitation, rng, tmp_path):
-    gains, assignment = draw_gains(Network(), 20, rng), random_assignment(Network(), rng)
+    gains, assignment = draws(Network(), 20, rng, one_assignment=True)
     for name, model in (("size_free", trained), ("imitation", imitation)):
         model.save(tmp_path / f"{name}.keras")
         loaded = keras.saving.load_model(tmp_path / f"{name}.keras", safe_mode=True)
-        for old, new in zip(
-            learning.allocate(model, Network(), gains, assignment),
-            learning.allocate(loaded, Network(), gains, assignment),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(old, new)
+        same(*(learning.allocate(one, Network(), gains, assignment) for one in (model, loaded)))
 
 
 def train_imitation(callbacks):
@@ -417,12 +378,12 @@ def test_training_that_stopped_goes_on_as_if_it_had_not(train, tmp_path):
     np.testing.assert_array_equal(resumed, train([]))
 
 
-# any shape of draws; bad input
+# any shape of draws
 
 
 def test_leading_axes_are_kept(trained, imitation, rng):
     net = Network()
-    gains, assignment = draw_gains(net, 6, rng), random_assignment(net, rng)
+    gains, assignment = draws(net, 6, rng, one_assignment=True)
     for model in (trained, imitation):
         flat = learning.allocate(model, net, gains, assignment)
         one = learning.allocate(model, net, gains[0], assignment)
@@ -432,44 +393,3 @@ def test_leading_axes_are_kept(trained, imitation, rng):
             np.testing.assert_allclose(single, whole[0], rtol=1e-4, atol=1e-4)
             np.testing.assert_array_equal(fold.reshape(whole.shape), whole)
             assert empty.shape == (0, *whole.shape[1:])
-
-
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), 0.5j, True])
-def test_training_options_are_checked(rng, name, value):
-    gains, assignment, labels = labelled(SMALL, 3, rng)
-    with pytest.raises(ValueError, match=name):
-        learning.imitate(None, SMALL, gains, assignment, labels, **{name: value})
-    with pytest.raises(ValueError, match=name):
-        learning.maximise_sum_rate(None, [SMALL], **{name: value})
-
-
-def test_bad_input_is_named(rng):
-    gains, assignment, labels = labelled(SMALL, 3, rng)
-    model = learning.imitation_network(SMALL)
-    with pytest.raises(ValueError, match=r"labels has shape \(2, 3, 4\)"):
-        learning.imitate(model, SMALL, gains, assignment, labels[:2])
-    with pytest.raises(ValueError, match="labels holds inf"):
-        learning.imitate(model, SMALL, gains, assignment, np.full_like(labels, np.inf))
-    with pytest.raises(ValueError, match="labels holds -1"):
-        learning.imitate(model, SMALL, gains, assignment, -np.ones_like(labels))
-    for networks in ([], SMALL):
-        with pytest.raises(ValueError, match="networks is .* a list of at least one Network"):
-            learning.maximise_sum_rate(learning.equivariant_network(), networks)
-    with pytest.raises(ValueError, match="labels holds NaN in every draw"):
-        learning.imitate(model, SMALL, gains, assignment, np.full_like(labels, np.nan))
-    with pytest.raises(ValueError, match="gains holds -1"):
-        learning.allocate(model, SMALL, -np.ones((3, 4)), assignment)
-    with pytest.raises(ValueError, match=r"model takes gains of shape \(3, 4\)"):
-        learning.allocate(model, Network(), np.ones((10, 10)), np.eye(10, dtype=bool))
-    crowded = Network(n_subchannels=1, n_users=5, max_users_per_subchannel=5)
-    with pytest.raises(ValueError, match="5 users on a subchannel; the model takes 4"):
-        everyone = np.ones((1, 5), bool)
-        learning.allocate(learning.equivariant_network(), crowded, np.ones((1, 5)), everyone)
-    with pytest.raises(ValueError, match="16 infeasible draws"):
-        hopeless = Network(n_subchannels=2, n_users=2, min_rate=50.0)
-        learning.maximise_sum_rate(learning.equivariant_network(), [hopeless], batch_size=16)
-    with pytest.raises(ValueError, match="gains holds 1e[+]21; .* single precision"):
-        learning.allocate(model, SMALL, np.full((3, 4), 1e21), assignment)
-    with pytest.raises(ValueError, match="gains holds 1e[+]21; .* single precision"):
-        learning.imitate(model, SMALL, np.full((3, 3, 4), 1e21), assignment, labels)
