@@ -26,9 +26,13 @@ every_notebook = pytest.mark.parametrize("path", CHAPTERS + EXPERIMENTS, ids=lam
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
-def code_cells(path):
+def cells(path, kind):
     notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def code_cells(path):
+    return cells(path, "code")
 
 
 def parsed(cell):
@@ -90,9 +94,7 @@ def test_an_experiment_ends_with_its_record(path):
     (cell,) = tagged(path, "parameters")
     record = next(s for s in parsed(cell).body if s.targets[0].id == "record")
     assert ast.literal_eval(record.value) == ""
-    assert "records.write" in calls(parsed(code_cells(path)[-1])) | calls(
-        parsed(code_cells(path)[-2])
-    )
+    assert "records.write" in set().union(*(calls(parsed(c)) for c in code_cells(path)[-2:]))
 
 
 @every_chapter
@@ -114,8 +116,7 @@ def test_every_figure_says_in_words_what_it_shows(path):
 def test_every_picture_of_the_prose_has_alt_text(path):
     prose = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
-        cells = nbformat.read(path, as_version=nbformat.NO_CONVERT).cells
-        prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        prose = "\n\n".join(cell.source for cell in cells(path, "markdown"))
     assert re.findall(r"!\[\s*\]\(", prose) == []
     for block in re.findall(r"```+\{(?:figure|image)\}.*?```", prose, flags=re.DOTALL):
         assert re.search(r"^:alt: \S", block, flags=re.MULTILINE), block
@@ -139,20 +140,17 @@ def test_what_runs_and_tools_leave_behind_is_no_page(tmp_path):
     assert Project(tmp_path, {".md": "markdown"}).discover(excluded) == {"book/errata"}
 
 
-@pytest.mark.parametrize(
-    "text, as_printed",
-    [
-        ("7e-08 points", "7 × 10⁻⁸ points"),
-        ("of 1.0e-03, 1e+12", "of 1.0 × 10⁻³, 10¹²"),
-        ("0.0e+00", "0"),
-        ("-208.4 (-0.5)", "−208.4 (−0.5)"),
-        ("1-2, a-3, 0xe-5, faf1e-03b", "1-2, a-3, 0xe-5, faf1e-03b"),
-    ],
-)
-def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch, text, as_printed):
+def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
-    printed = importlib.import_module("numerals").printed(text)
-    assert printed.replace("\u202f", " ") == as_printed
+    printed = importlib.import_module("numerals").printed
+    for text, as_printed in {
+        "7e-08 points": "7 × 10⁻⁸ points",
+        "of 1.0e-03, 1e+12": "of 1.0 × 10⁻³, 10¹²",
+        "0.0e+00": "0",
+        "-208.4 (-0.5)": "−208.4 (−0.5)",
+        "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
+    }.items():
+        assert printed(text).replace("\u202f", " ") == as_printed
 
 
 def test_names_are_unique_in_the_whole_book():
@@ -184,3 +182,19 @@ def test_no_file_names_a_path_of_one_machine():
     assert {path: roots for path, roots in found.items() if roots} == {}
     assert len(found) > 60
     assert ELSEWHERE.search("open('/" + "home/me/data')")
+
+
+def test_every_test_that_the_page_on_reliability_names_exists():
+    page = cells(ROOT / "book/reliability.ipynb", "markdown")
+    text = "\n".join(cell.source for cell in page)
+    named = set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", text))
+    assert len(named) > 30 and text.count("::test_") >= len(named)
+    for promise in re.split(r"\n- \*\*", text.partition("## What is not promised")[0])[1:]:
+        assert "::test_" in promise, f"no test holds: {promise}"
+    there = {
+        (path.name, node.name)
+        for path in ROOT.glob("tests/test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert named - there == set()

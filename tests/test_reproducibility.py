@@ -3,23 +3,21 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from checks import draws
 
 from nomalib import interior_point, learning, matching, optimum, polytope, records, water_filling
-from nomalib.network import Network, draw_gains, random_assignment
+from nomalib.network import Network
 
 ROOT = Path(__file__).parents[1]
-UNIFORM = Network(n_subchannels=4, n_users=5, max_subchannels_per_user=3)
-UNEVEN = Network(
-    n_subchannels=4,
-    n_users=5,
-    max_subchannels_per_user=3,
-    sic_residual=np.random.default_rng(5).random((4, 5)),
-)
+UNIFORM = Network(4, 5, max_subchannels_per_user=3)
+UNEVEN = replace(UNIFORM, sic_residual=np.random.default_rng(5).random((4, 5)))
+PAPER = Network(noise=1e-2, sic_residual=np.random.default_rng(9).random((10, 10)))
 
 
 def by_network(net, gains, assignment):
@@ -29,19 +27,20 @@ def by_network(net, gains, assignment):
 CALLS = {
     "reduce": (polytope.reduce, UNEVEN),
     "water_filling": (water_filling.allocate, UNIFORM),
-    "interior_point": (interior_point.allocate, UNEVEN),
+    "interior_point": (interior_point.allocate, PAPER),
     "optimum": (optimum.allocate, UNEVEN),
     "size_free": (by_network, UNEVEN),
     "paus": (matching.paus, UNIFORM),
 }
 
 
-def same(found, expected, at):
+def equal(found, expected, at):
     for one, other in zip(found, expected, strict=True):
-        if one.shape == other.shape[:1] or one.ndim == other.ndim:
-            width = min(one.shape[-1], other.shape[-1])  # a trace is as long as its batch needs
+        one, other = np.asarray(one), other[at]
+        if one.ndim and one.shape != other.shape:  # a trace is as long as its batch needs
+            width = min(one.shape[-1], other.shape[-1])
             one, other = one[..., :width], other[..., :width]
-        np.testing.assert_array_equal(one, other[at])
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -49,16 +48,18 @@ def test_threads_order_and_company_change_nothing(name):
     call, net = CALLS[name]
     rng = np.random.default_rng(7)
     n_draws = 200 if name != "optimum" else 20
-    gains, assignment = draw_gains(net, n_draws, rng), random_assignment(net, rng, n_draws)
+    gains, assignment = draws(net, n_draws, rng)
     threads = numba.get_num_threads()
     expected = call(net, gains, assignment)
     try:
         for count in {1, numba.config.NUMBA_NUM_THREADS}:
             numba.set_num_threads(count)
-            same(call(net, gains, assignment), expected, slice(None))
+            equal(call(net, gains, assignment), expected, slice(None))
             shuffled = rng.permutation(n_draws)
-            same(call(net, gains[shuffled], assignment[shuffled]), expected, shuffled)
-            same(call(net, gains[:64], assignment[:64]), expected, slice(64))
+            equal(call(net, gains[shuffled], assignment[shuffled]), expected, shuffled)
+            equal(call(net, gains[:64], assignment[:64]), expected, slice(64))
+            for b in (0, n_draws // 2, n_draws - 1):
+                equal(call(net, gains[b], assignment[b]), expected, b)
     finally:
         numba.set_num_threads(threads)
 
@@ -72,10 +73,7 @@ def run_experiment(record, parameters, threads):
     papermill = [Path(sys.executable).with_name("papermill"), "book/experiments/assumptions.ipynb"]
     command = [*papermill, record.with_suffix(".ipynb"), "-p", "record", record, *given]
     quiet = ["--no-progress-bar", "--log-level", "ERROR"]
-    settings = {
-        "PYTHONPATH": str(ROOT),
-        "NUMBA_NUM_THREADS": str(threads),
-    }
+    settings = {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": str(threads)}
     subprocess.run([*command, *quiet], cwd=ROOT, env=os.environ | settings, check=True)
     return records.read(record)
 
