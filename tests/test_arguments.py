@@ -6,6 +6,7 @@ by the same few lines, one of each array. A new public function is one row of CA
 
 import numpy as np
 import pytest
+from checks import same
 
 from nomalib import (
     baselines,
@@ -125,6 +126,34 @@ def test_every_public_function_checks_each_of_its_arrays(call, names):
         spoil, shown = tables[ONE_BAD[name]]
         with pytest.raises(ValueError, match=rf"^{name}\b.*{shown}"):
             call(NET, *((GOOD | {name: spoil(GOOD[name])})[one] for one in names))
+
+
+# of one draw, or of a batch
+ALONE = {"trace", "imitate", "prune"}
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ALONE])
+def test_leading_axes_are_kept_and_none_needs_a_draw(name):
+    call, names = CALLS[name]
+    many = np.random.default_rng(0).uniform(0.5, 1.5, (6, 1, 1))
+
+    def found(select):
+        batch = {"gains": select(many * GAINS), "assignment": ASSIGNMENT}
+        batch["power"] = select(many * POWER)
+        if names == ("assignment",):
+            batch["assignment"] = select(np.stack([ASSIGNMENT] * 6))
+        returned = call(NET, *(batch[one] for one in names))
+        return returned if isinstance(returned, tuple) else (returned,)
+
+    flat, folded = found(lambda x: x), found(lambda x: x.reshape(2, 3, 2, 3))
+    one, none = found(lambda x: x[0]), found(lambda x: x[:0])
+    for whole, fold, single, empty in zip(flat, folded, one, none, strict=True):
+        same([fold.reshape(whole.shape)], [whole])
+        assert empty.shape[0] == 0 and empty.ndim == whole.ndim
+        # a trace is as long as its batch needs, a network rounds as its batch is cut
+        width = None if np.ndim(single) == 0 else np.shape(single)[-1]
+        first = whole[0] if width is None else whole[0][..., :width]
+        np.testing.assert_allclose(single, first, rtol=1e-4, atol=1e-4)
 
 
 PAIR = GAINS, ASSIGNMENT

@@ -339,20 +339,3 @@ def test_training_that_stopped_goes_on_as_if_it_had_not(train, tmp_path):
         train([keras.callbacks.BackupAndRestore(backup), Crash()])
     resumed = train([keras.callbacks.BackupAndRestore(backup)])
     np.testing.assert_array_equal(resumed, train([]))
-
-
-# any shape of draws
-
-
-def test_leading_axes_are_kept(trained, imitation, rng):
-    net = Network()
-    gains, assignment = draws(net, 6, rng, one_assignment=True)
-    for model in (trained, imitation):
-        flat = learning.allocate(model, net, gains, assignment)
-        one = learning.allocate(model, net, gains[0], assignment)
-        none = learning.allocate(model, net, gains[:0], assignment)
-        folded = learning.allocate(model, net, gains.reshape(2, 3, 10, 10), assignment)
-        for whole, single, empty, fold in zip(flat, one, none, folded, strict=True):
-            np.testing.assert_allclose(single, whole[0], rtol=1e-4, atol=1e-4)
-            np.testing.assert_array_equal(fold.reshape(whole.shape), whole)
-            assert empty.shape == (0, *whole.shape[1:])

@@ -14,27 +14,8 @@ def network(n_users, residual, convention, **changes):
     return Network(1, n_users, sic_residual=residual, interference_gain=convention, **changes)
 
 
-def test_two_users_equation_5():
-    g1, g2, p1, p2, e1, e2, noise = 1.7, 0.6, 3.0, 5.0, 0.3, 0.05, 0.2
-    residual = np.array([[e1, e2]])
-    expected = {
-        "interferer": [
-            np.log2(1 + p1 * g1**2 / (e2 * p2 * g2**2 + noise)),
-            np.log2(1 + p2 * g2**2 / (p1 * g1**2 + noise)),
-        ],
-        "receiver": [
-            np.log2(1 + p1 * g1**2 / (e2 * p2 * g1**2 + noise)),
-            np.log2(1 + p2 * g2**2 / (p1 * g2**2 + noise)),
-        ],
-    }
-    for convention in CONVENTIONS:
-        net = network(2, residual, convention, noise=noise)
-        case = net, [[g1, g2]], [[True, True]], [[p1, p2]]
-        np.testing.assert_allclose(rates.rates(*case)[0], expected[convention], rtol=1e-14)
-        np.testing.assert_allclose(rates.sum_rate(*case), sum(expected[convention]), rtol=1e-14)
-
-
 def test_three_users_equation_6_in_any_order_of_the_users():
+    """Also the oracle of all other tests, which orders no users."""
     # users 1, 2, 3 by descending gain, at the places that `order` gives them
     g, p, e, noise = (2.0, 1.1, 0.4), (1.0, 2.5, 6.0), (0.7, 0.2, 0.04), 0.3
     q = [power * gain**2 for power, gain in zip(p, g, strict=True)]
@@ -52,24 +33,11 @@ def test_three_users_equation_6_in_any_order_of_the_users():
         at = np.argsort(order)
         for convention, expected in (("interferer", interferer), ("receiver", receiver)):
             net = network(3, np.array(e)[None, at], convention, noise=noise)
-            found = rates.rates(
-                net, np.array(g)[None, at], np.ones((1, 3), bool), np.array(p)[None, at]
-            )
-            np.testing.assert_allclose(found[0], np.array(expected)[at], rtol=1e-14)
-
-
-def scalar_interference(net, gains, assignment, power):
-    """Equation (3) by three loops; the earlier of two users with equal gains counts as stronger."""
-    total = np.zeros_like(gains)
-    for i, j, other in itertools.product(
-        range(net.n_subchannels), range(net.n_users), range(net.n_users)
-    ):
-        if other == j or not assignment[i, other]:
-            continue
-        weaker = (gains[i, other], -other) < (gains[i, j], -j)
-        gain = gains[i, other] if net.interference_gain == "interferer" else gains[i, j]
-        total[i, j] += (net.residual[i, other] if weaker else 1.0) * power[i, other] * gain**2
-    return total
+            case = net, np.array([g])[:, at], np.ones((1, 3), bool), np.array([p])[:, at]
+            for found in (rates.rates(*case), pair_rates(*case)[0]):
+                np.testing.assert_allclose(found[0], np.array(expected)[at], rtol=1e-14)
+            total = rates.sum_rate(*case)
+            np.testing.assert_allclose(total, sum(expected), rtol=1e-14)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -79,17 +47,13 @@ def test_interference_sinr_and_rates_of_random_draws(convention):
     gains, assignment = draws(net, 10, rng)
     gains[0] = 1.0  # ties
     power = rng.random(gains.shape)
-    expected = [
-        scalar_interference(net, *draw) for draw in zip(gains, assignment, power, strict=True)
-    ]
-    found = rates.interference(net, gains, assignment, power)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
-    ratio = assignment * power * gains**2 / (np.array(expected) + net.noise)
-    found = rates.sinr(net, gains, assignment, power)
-    np.testing.assert_allclose(found, ratio, rtol=1e-12)
-    found = rates.rates(net, gains, assignment, power)
-    for oracle in (np.log2(1 + ratio), pair_rates(net, gains, assignment, power)):
-        np.testing.assert_allclose(found, oracle, rtol=1e-12, atol=1e-15)
+    case = net, gains, assignment, power
+    found, ratio = rates.rates(*case), rates.sinr(*case)
+    np.testing.assert_allclose(found, pair_rates(*case), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found, np.log2(1 + ratio), rtol=1e-12, atol=1e-15)
+    received = assignment * power * gains**2
+    heard = ratio * (rates.interference(*case) + net.noise)
+    np.testing.assert_allclose(heard, received, rtol=1e-12)
     assert (found[~assignment] == 0).all() and (found[assignment] > 0).all()
 
 

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numba
 import numpy as np
@@ -24,13 +26,15 @@ def by_network(net, gains, assignment):
     return learning.allocate(learning.equivariant_network(), net, gains, assignment)
 
 
+RULES = get_args(matching.Rule)
 CALLS = {
     "reduce": (polytope.reduce, UNEVEN),
     "water_filling": (water_filling.allocate, UNIFORM),
     "interior_point": (interior_point.allocate, PAPER),
     "optimum": (optimum.allocate, UNEVEN),
     "size_free": (by_network, UNEVEN),
-    "paus": (matching.paus, UNIFORM),
+    **{rule: (partial(matching.paus, rule=rule, moves=False), UNIFORM) for rule in RULES},
+    "moves": (matching.paus, UNIFORM),
 }
 
 

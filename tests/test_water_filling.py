@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import CONVENTIONS, draws, same, slsqp_rate
+from checks import CONVENTIONS, draws, slsqp_rate
 from scipy.optimize import brentq
 
 from nomalib import baselines, polytope, rates, water_filling
@@ -94,17 +94,6 @@ def test_a_residual_may_differ_between_subchannels():
     found = water_filling.allocate(net, *draws(net, 30, 5))
     assert found.feasible.any()
     assert found.converged[found.feasible].all()
-
-
-def test_draws_keep_their_axes_and_their_assignments():
-    net = Network(5, 5)
-    gains, assignment = draws(net, 6, 6)
-    flat = water_filling.allocate(net, gains, assignment)
-    shaped = water_filling.allocate(net, gains.reshape(2, 3, 5, 5), assignment.reshape(2, 3, 5, 5))
-    assert shaped.power.shape == (2, 3, 5, 5) and shaped.feasible.shape == (2, 3)
-    same([flat.power, flat.residual], [shaped.power.reshape(6, 5, 5), shaped.residual.reshape(6)])
-    empty = water_filling.allocate(net, gains[:0], assignment[0])
-    assert empty.power.shape == (0, 5, 5) and empty.feasible.shape == (0,)
 
 
 def test_where_no_power_buys_a_rate_all_powers_are_optimal():
