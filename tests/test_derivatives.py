@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from checks import CONVENTIONS, draws, pairs_of
 
-from nomalib import derivatives, polytope, rates
+from nomalib import derivatives, polytope
 from nomalib.network import Network
 
 SMALL = Network(n_subchannels=3, n_users=4, max_users_per_subchannel=3, noise=0.3)
@@ -48,20 +48,6 @@ def test_derivatives_equal_automatic_differentiation(gain, residual):
     assert not hessian[~together].any()
     block = found.hessian[on[:, None], user[:, None], user] * unit * net.budget
     np.testing.assert_allclose(block[together], hessian[together], **close)
-
-
-def test_derivatives_equal_finite_differences():
-    net = replace(SMALL, sic_residual=UNEVEN)
-    gains, assignment, power = (part[0] for part in inside(net))
-    found = derivatives.derivatives(net, gains, assignment, power)
-    # Richardson's fourth-order differences: a step h leaves an error of order h⁴
-    for i, j in np.argwhere(assignment):
-        step = np.zeros_like(power)
-        step[i, j] = h = 2e-3 * power[i, j]
-        moved = [power + s * step for s in (-2, -1, 1, 2)]
-        value = [-rates.sum_rate(net, gains, assignment, p) for p in moved]
-        slope = (value[0] - 8 * value[1] + 8 * value[2] - value[3]) / (12 * h)
-        assert slope == pytest.approx(found.gradient[i, j], rel=1e-8, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -82,35 +82,6 @@ def test_every_feasible_draw_converges_to_the_exact_optimum(load, n):
     assert checked > 400
 
 
-def one_start_and_many(net, gains, assignment):
-    return (
-        rates.sum_rate(net, gains, assignment, found.power)
-        for found in (
-            interior_point.allocate(net, gains, assignment, restarts=restarts)
-            for restarts in (0, 5)
-        )
-    )
-
-
-def test_restarts_never_lose_and_repair_a_local_optimum():
-    net = Network(
-        max_users_per_subchannel=4, sic_residual=np.random.default_rng(3).random((10, 10))
-    )
-    first, last = one_start_and_many(net, *draws(net, 400, 4))
-    assert not (last < first * (1 - 1e-10)).any()
-    assert (last > first * (1 + 1e-6)).any()
-
-
-def test_a_search_over_takers_closes_the_gap_at_little_noise():
-    """Against the certified optimum: one start is short on average, restarts are within 0.01 %."""
-    net = Network(noise=1e-3, sic_residual=np.random.default_rng(7).random((10, 10)))
-    case = net, *draws(net, 60, 8)
-    best = optimum.allocate(*case).sum_rate
-    one, many = (1 - rate / best for rate in one_start_and_many(*case))
-    assert np.nanmean(one) > 5e-4
-    assert np.nanmean(many) < 1e-4
-
-
 def test_a_trace_from_the_middle_is_longer_and_ends_at_the_same_optimum():
     net = small()
     gains, assignment = draws(net, 40, 6)
@@ -156,11 +127,14 @@ def test_trace_is_the_path_to_what_allocate_returns(residual):
             assert (behind[centred] <= path.gap[centred] * (1 + 1e-2) + 1e-7).all()
 
 
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_closed_forms_of_the_smallest_networks(convention):
-    one = Network(n_subchannels=1, n_users=1, interference_gain=convention)
-    assert interior_point.allocate(one, [[0.7]], [[True]]).power == pytest.approx(one.budget)
-    # equal gains on subchannels of one user each: equal power
-    several = Network(n_subchannels=5, n_users=5, interference_gain=convention)
-    power = interior_point.allocate(several, np.ones((5, 5)), np.eye(5, dtype=bool)).power
-    np.testing.assert_allclose(power, np.eye(5) * several.budget / 5, rtol=1e-6, atol=1e-12)
+def test_restarts_never_lose_and_find_the_takers_at_little_noise():
+    """Against the certified optimum: one start is short on average, restarts are within 0.01 %."""
+    net = Network(noise=1e-3, sic_residual=np.random.default_rng(7).random((10, 10)))
+    case = net, *draws(net, 60, 8)
+    best = optimum.allocate(*case).sum_rate
+    one, many = (
+        1 - rates.sum_rate(*case, interior_point.allocate(*case, restarts=restarts).power) / best
+        for restarts in (0, 5)
+    )
+    assert not (many > one + 1e-10).any()
+    assert np.nanmean(one) > 5e-4 and np.nanmean(many) < 1e-4

@@ -159,9 +159,3 @@ def test_a_tighter_tolerance_gives_a_tighter_bound():
     ok = loose.feasible
     assert tight.gap[ok].mean() < 0.1 * loose.gap[ok].mean()
     assert (tight.sum_rate[ok] <= loose.upper_bound[ok]).all()
-
-
-def test_no_gain_no_rate_no_gap():
-    net = replace(ONE, min_rate=0.0)
-    best = optimum.allocate(net, np.zeros((1, 3)), np.full((1, 3), True))
-    assert best.feasible and best.sum_rate == 0 and best.upper_bound == 0 and best.gap == 0

@@ -93,14 +93,6 @@ def test_rates_in_shares_are_the_rates_of_the_powers(convention, residual, min_r
     assert (rates.qos_violation(net, gains[ok], assignment[ok], power[ok]) == 0).all()
 
 
-def test_draws_have_no_power_where_a_minimal_rate_is_out_of_reach():
-    net = Network(n_subchannels=1, n_users=2, min_rate=1.5, sic_residual=1.0)
-    # without cancellation both users cannot have an SINR above 1, at any power
-    shares = polytope.reduce(net, [[1.0, 1.0]], [[True, True]])
-    assert not shares.feasible
-    assert np.isnan(polytope.power(net, shares, np.full((1, 2), 0.5))).all()
-
-
 def test_a_tiny_minimal_rate_keeps_its_digits():
     for min_rate in (1e-15, 1e-9, 1e-3, 1.0, 30.0):
         net = Network(n_subchannels=1, n_users=1, noise=1.0, power_dbm=300.0, min_rate=min_rate)
@@ -108,8 +100,3 @@ def test_a_tiny_minimal_rate_keeps_its_digits():
         # 2^x − 1 by its series where that is exact to double precision
         series = sum((min_rate * np.log(2)) ** n / math.factorial(n) for n in range(150, 0, -1))
         assert least == pytest.approx(series, rel=1e-13)
-
-
-def test_a_share_of_nan_is_a_draw_without_power():
-    shares = polytope.reduce(small(), *draws(small(), 1, 1))
-    assert np.isnan(polytope.power(small(), shares, np.full(shares.users.shape, np.nan))).any()

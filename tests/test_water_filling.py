@@ -87,17 +87,3 @@ def test_slsqp_finds_no_more(convention, residual):
         starts = [baselines.random_power(net, assignment[b], rng) for _ in range(3)]
         other = slsqp_rate(net, gains[b], assignment[b], [*starts, found.power[b]])
         assert best[b] * (1 - 1e-6) <= other <= best[b] * (1 + 1e-6)
-
-
-def test_a_residual_may_differ_between_subchannels():
-    net = Network(5, 5, sic_residual=np.linspace(0, 1, 5)[:, None] * np.ones(5))
-    found = water_filling.allocate(net, *draws(net, 30, 5))
-    assert found.feasible.any()
-    assert found.converged[found.feasible].all()
-
-
-def test_where_no_power_buys_a_rate_all_powers_are_optimal():
-    net = Network(n_subchannels=2, n_users=2, min_rate=0.0)
-    found = water_filling.allocate(net, np.zeros((2, 2)), np.eye(2, dtype=bool))
-    assert found.feasible and found.converged and found.residual == 0
-    assert found.power.sum() == pytest.approx(net.budget)
