@@ -268,29 +268,55 @@ def slsqp_rate(net, gains, assignment, starts, weights=None):
     return max(-s.fun for s in met) / np.log(2.0)
 
 
+def loads(assignment):
+    """Users of each subchannel, subchannels of each user."""
+    return assignment.sum(axis=-1), assignment.sum(axis=-2)
+
+
+def exchanges(net, assignment, moves=True):
+    """Every schedule one exchange away: of two users, or with a free place or the bench."""
+    after = []
+
+    def change(*cells):
+        new = assignment.copy()
+        for i, j in cells:
+            new[i, j] = ~new[i, j]
+        after.append(new)
+
+    load, held = loads(assignment)
+    served, idle = np.argwhere(assignment), np.argwhere(~assignment)
+    for (i1, j1), (i2, j2) in product(served, served):
+        if i1 < i2 and not assignment[i1, j2] and not assignment[i2, j1]:
+            change((i1, j1), (i2, j1), (i2, j2), (i1, j2))
+    for (i1, j1), (i2, j2) in product(served, idle if moves else []):
+        if j2 == j1 and load[i2] < net.max_users_per_subchannel:
+            change((i1, j1), (i2, j1))  # goes to a free place
+        if i2 == i1 and held[j1] > 1 and held[j2] < net.max_subchannels_per_user:
+            change((i1, j1), (i1, j2))  # is replaced from the bench
+    for i, j in served if moves else []:
+        if held[j] > 1:
+            change((i, j))  # leaves
+    for i, j in idle if moves else []:
+        if load[i] < net.max_users_per_subchannel and held[j] < net.max_subchannels_per_user:
+            change((i, j))  # joins
+    return np.reshape(after, (-1, *assignment.shape)).astype(bool)
+
+
 def better_swap(net, gains, assignment, power, rule):
     """A swap that the rule admits and that raises the sum rate, by trying all of them; or None."""
     now = rates.sum_rate(net, gains, assignment, power)
     short = np.round(rates.qos_violation(net, gains, assignment, power) * assignment.sum())
-    for i1, i2 in combinations(range(net.n_subchannels), 2):
-        for j1, j2 in product(range(net.n_users), repeat=2):
-            on_one = assignment[i1, j1] and not assignment[i2, j1]
-            if not (on_one and assignment[i2, j2] and not assignment[i1, j2]):
-                continue
-            after, spent = assignment.copy(), power.copy()
-            after[i1, [j1, j2]], after[i2, [j1, j2]] = [False, True], [True, False]
-            spent[i1, j2], spent[i2, j1] = power[i1, j1], power[i2, j2]
-            spent[~after] = 0.0
-            if rule == "optimum":
-                spent = water_filling.allocate(net, gains, after).power
-            # a rise below the rounding of 1 is none
-            if not rates.sum_rate(net, gains, after, spent) > now * (1 + 1e-8) + 1e-13:
-                continue
-            if rule == "qos":
-                missed = rates.qos_violation(net, gains, after, spent) * after.sum()
-                if np.round(missed) > short:
-                    continue
-            if rule == "feasible" and not polytope.reduce(net, gains, after).feasible:
-                continue
-            return i1, j1, i2, j2
-    return None
+    after = exchanges(net, assignment, moves=False)
+    gains = np.broadcast_to(gains, after.shape)
+    left = np.where(assignment & ~after, power, 0.0).sum(axis=-1, keepdims=True)
+    spent = np.where(after & ~assignment, left, np.where(after, power, 0.0))
+    if rule == "optimum":
+        spent = water_filling.allocate(net, gains, after).power
+    # a rise below the rounding of 1 is none
+    better = rates.sum_rate(net, gains, after, spent) > now * (1 + 1e-8) + 1e-13
+    if rule == "qos":
+        missed = rates.qos_violation(net, gains, after, spent) * assignment.sum()
+        better &= np.round(missed) <= short
+    if rule == "feasible":
+        better &= polytope.reduce(net, gains, after).feasible
+    return after[better][0] if better.any() else None

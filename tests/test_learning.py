@@ -27,11 +27,6 @@ def untrained():
 
 
 @pytest.fixture(scope="module")
-def imitation():
-    return learning.imitation_network(Network())
-
-
-@pytest.fixture(scope="module")
 def trained():
     """A size-free network after a short training on uniform and heterogeneous ε."""
     rng = np.random.default_rng(1)
@@ -247,19 +242,27 @@ def test_loss_is_the_sum_rate_above_the_minimal_rates(rng):
 
 
 def ratios(model, net, reference, rng):
-    """Sum rate relative to the reference's on 500 feasible draws."""
-    gains, assignment = draws(net, 800, rng)
+    """Sum rate relative to the reference's on the feasible draws of 600."""
+    gains, assignment = draws(net, 600, rng)
     found = learning.allocate(model, net, gains, assignment)
     check_feasible(net, gains, assignment, found)
-    kept = np.flatnonzero(found.feasible)[:500]
-    assert kept.size == 500
+    kept = found.feasible
+    assert kept.sum() > 30
     case = net, gains[kept], assignment[kept]
     return rates.sum_rate(*case, found.power[kept]) / rates.sum_rate(*case, reference(*case).power)
 
 
-def test_a_short_training_keeps_the_optimum_where_epsilon_is_uniform(trained, rng):
-    ratio = ratios(trained, Network(), water_filling.allocate, rng)
-    assert ratio.min() > 1 - 1e-8 and ratio.max() < 1 + 1e-8
+@pytest.mark.parametrize(
+    "net, n_draws, short", [(Network(), 600, 1e-8), (Network(60, 60, noise=0.03), 60, 1e-3)]
+)
+def test_training_keeps_the_optimum_of_uniform_epsilon_at_any_size(
+    trained, rng, net, n_draws, short
+):
+    case = net, *draws(net, n_draws, rng)
+    found, best = learning.allocate(trained, *case), water_filling.allocate(*case)
+    same([found.feasible], [best.feasible])
+    ratio = (rates.sum_rate(*case, found.power) / rates.sum_rate(*case, best.power))[found.feasible]
+    assert ratio.size > 5 and ratio.min() > 1 - short and ratio.max() < 1 + 1e-8
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.01, 0.001])
@@ -294,21 +297,11 @@ def test_residual_tells_how_far_from_optimal_a_power_is(trained, rng):
     assert (wrong.residual > 1e-3)[wrong.feasible].all()
 
 
-def test_a_size_never_trained_on(trained, rng):
-    net = Network(n_subchannels=60, n_users=60, noise=0.03)
-    gains, assignment = draws(net, 60, rng, one_assignment=True)
-    found = learning.allocate(trained, net, gains, assignment)
-    best = water_filling.allocate(net, gains, assignment)
-    rate = rates.sum_rate(net, gains, assignment, found.power)[found.feasible]
-    best = rates.sum_rate(net, gains, assignment, best.power)[found.feasible]
-    assert rate.size > 5 and (rate / best).min() > 0.999
-
-
-def test_saved_model_gives_the_same_power(trained, imitation, rng, tmp_path):
+def test_saved_model_gives_the_same_power(trained, rng, tmp_path):
     gains, assignment = draws(Network(), 20, rng, one_assignment=True)
-    for name, model in (("size_free", trained), ("imitation", imitation)):
-        model.save(tmp_path / f"{name}.keras")
-        loaded = keras.saving.load_model(tmp_path / f"{name}.keras", safe_mode=True)
+    for model in (trained, learning.imitation_network(Network())):
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
         same(*(learning.allocate(one, Network(), gains, assignment) for one in (model, loaded)))
 
 

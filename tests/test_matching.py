@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from checks import CONVENTIONS, better_swap, draws, same
+from checks import CONVENTIONS, better_swap, draws, exchanges, loads, same
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -30,11 +30,6 @@ def scenarios(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     gains, start = draws(net, 1, rng, one_assignment=True)
     return net, gains[0], start, rng
-
-
-def loads(assignment):
-    """Users of each subchannel, subchannels of each user."""
-    return assignment.sum(axis=-1), assignment.sum(axis=-2)
 
 
 def equal(net, gains, assignment):
@@ -106,34 +101,6 @@ def test_paus_is_monotone_within_the_caps_and_stable(scenario, rule, moves):
         assert matching.is_exchange_stable(net, gains, m.assignment, m.power)
 
 
-def neighbours(net, assignment):
-    """Every schedule one exchange away: of two users, or with a free place or the bench."""
-    after = []
-
-    def change(*cells):
-        new = assignment.copy()
-        for i, j in cells:
-            new[i, j] = ~new[i, j]
-        after.append(new)
-
-    load, held = loads(assignment)
-    for i1, j1 in np.argwhere(assignment):
-        if held[j1] > 1:
-            change((i1, j1))  # leaves
-        for i2, j2 in np.argwhere(~assignment):
-            if j2 == j1 and load[i2] < net.max_users_per_subchannel:
-                change((i1, j1), (i2, j1))  # goes to a free place
-            if i2 == i1 and held[j1] > 1 and held[j2] < net.max_subchannels_per_user:
-                change((i1, j1), (i1, j2))  # is replaced from the bench
-        for i2, j2 in np.argwhere(assignment):
-            if i1 < i2 and not assignment[i1, j2] and not assignment[i2, j1]:
-                change((i1, j1), (i2, j1), (i2, j2), (i1, j2))
-    for i, j in np.argwhere(~assignment):
-        if load[i] < net.max_users_per_subchannel and held[j] < net.max_subchannels_per_user:
-            change((i, j))  # joins
-    return np.array(after)
-
-
 CELLS = {
     "caps of C1, C2": Network(max_users_per_subchannel=4, max_subchannels_per_user=3),
     "M = 20, N = 25": Network(n_users=20, n_subchannels=25),
@@ -155,7 +122,7 @@ def test_no_exchange_within_the_caps_is_better_in_cells_of_the_papers_sizes(net)
         assert (held <= net.max_subchannels_per_user).all()
         assert (load <= net.max_users_per_subchannel).all()
         assert m.assignment[b].any(axis=0).sum() >= start[b].any(axis=0).sum()
-        after = neighbours(net, m.assignment[b])
+        after = exchanges(net, m.assignment[b])
         copies = np.broadcast_to(gains[b], after.shape)
         power = water_filling.allocate(net, copies, after).power
         assert not (rates.sum_rate(net, copies, after, power) > m.sum_rate[b] * (1 + 1e-8)).any()
