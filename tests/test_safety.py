@@ -16,7 +16,8 @@ from nomalib import records
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path for path in ROOT.glob("book/**/*.ipynb") if "/." not in str(path))
-SOURCES = sorted(ROOT.glob("nomalib/*.py")) + sorted(ROOT.glob("book/_ext/*.py")) + NOTEBOOKS
+SOURCES = [*ROOT.glob("nomalib/*.py"), *ROOT.glob("book/_ext/*.py"), *ROOT.glob(".ci/*.py")]
+SOURCES = sorted(SOURCES) + NOTEBOOKS
 FORBIDDEN = {
     "eval",
     "exec",
