@@ -47,21 +47,14 @@ bench: $(READY)  ## time the solvers side by side, and soak them (benchmarks/*.p
 clean:  ## remove all that was computed and built; .venv stays
 	rm -rf _build _runs .snakemake
 
-# One call at a time makes it: the others wait and find it made. The lock goes with its process.
-ifndef ALONE
-$(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import fcntl, subprocess, sys; lock = open("pyproject.toml"); fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))' $(MAKE) --no-print-directory ALONE=yes $@
-else
-# --clear: what other pins left behind is not the pinned environment. Every package is pinned, so
-# that two pips share the work, each blind to what the other installs; the check sees them all.
+# --clear: what other pins left behind is not the pinned environment. --no-deps: every package is
+# pinned, and the check sees whether they agree.
 # --no-compile: Python compiles what is imported, a fifth of the ten thousand files, when it is.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo "Setting up .venv; this takes a minute or two."
 	@$(PYTHON) -m venv --clear .venv
-	@sed 's/#.*//; /^ *$$/d' requirements.txt | tr '\n' '\0' \
-		| xargs -0 -n 90 -P 2 $(BIN)/pip install --quiet --no-deps --no-compile
+	@$(BIN)/pip install --quiet --no-deps --no-compile --requirement requirements.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/pip check
 	@touch $@
-endif

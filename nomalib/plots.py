@@ -1,4 +1,4 @@
-"""One look for every figure of the book. Data and `ax` in, artists out; nothing is computed.
+"""One look for every figure of the book: its style and colours, tables, and boxes with arrows.
 
 Figures are vector graphics on a transparent ground, with their text as paths: they look the same
 on every machine. The site's style sheet inverts their lightness, not their hue, on its dark theme.
@@ -6,11 +6,13 @@ on every machine. The site's style sheet inverts their lightness, not their hue,
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 # Okabe and Ito's palette: told apart under the common colour blindnesses, and on white and dark
@@ -84,6 +86,47 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
     lines = [head, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def first_look(rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metric: str) -> Figure:
+    """A panel for each column whose name holds `metric`, over the first axis.
+
+    The other axes tell the lines apart; without an axis the rows are counted. Where no name holds
+    `metric`, the numbers are shown that differ between the rows, or all.
+
+    Args:
+        rows: of `records.table`, one a run.
+        axes: columns that the runs were made for.
+        metric: part of a column's name; "" is in all.
+
+    >>> rows = [{"seed": seed, "rate": 2.5 * seed} for seed in (0, 1)]
+    >>> [panel.get_title() for panel in first_look(rows, ["seed"], "rate").axes]
+    ['rate']
+    """
+    over, *others = axes or ["run"]
+    rows = [{"run": n} | dict(row) for n, row in enumerate(rows)]
+    numbers = [name for name, value in rows[0].items() if type(value) in (int, float)]
+    numbers = [name for name in numbers if name not in ("run", *axes)]
+    shown = [name for name in numbers if metric in name]
+    shown = shown or [name for name in numbers if len({row[name] for row in rows}) > 1] or numbers
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(", ".join(f"{name} = {row[name]}" for name in others), []).append(row)
+    use_style()
+    height, width = max(1, -(-len(shown) // 3)), min(3, max(1, len(shown)))
+    fig, panels = plt.subplots(height, width, squeeze=False)
+    fig.set_size_inches(3.2 * width, 2.6 * height + 0.5)
+    for panel, name in zip(panels.flat, shown, strict=False):
+        for label, found in lines.items():
+            points = sorted((row[over], row[name]) for row in found)
+            at = [x if isinstance(x, (int, float)) else str(x) for x, _ in points]
+            panel.plot(at, [y for _, y in points], "o-", label=label)
+        panel.set(title=name, xlabel=over)
+    for panel in panels.flat[len(shown) :]:
+        panel.remove()
+    if len(lines) > 1 and shown:
+        fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return fig
 
 
 def canvas(ax: Axes, width: float, height: float) -> None:

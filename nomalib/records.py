@@ -14,28 +14,30 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from nomalib import source_hash
 
 _PACKAGES = ("numpy", "scipy", "numba", "keras", "jax")
 _PARTS = {"parameters", "metrics", "provenance", "checksum"}
-_imported = time.perf_counter()
 
 
 def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Writes one record, whole or not at all; folders on the way are made.
 
     The provenance is that of `environment`, the parameter `seed` (null if there is none), and
-    `wall_time_s` since this module was imported, which is a run's first cell.
+    `wall_time_s` since this process began: of a run, all that came before its record.
 
     Args:
         path: the file to write; "" writes nothing, which is a notebook's default.
@@ -43,32 +45,27 @@ def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str,
         metrics: numbers or (nested) lists or arrays of numbers, by name.
 
     Raises:
-        ValueError: naming it: a metric that is no number or infinite, a parameter that JSON cannot
-            hold, or a name used twice.
+        ValueError: for a metric no number or infinite, a parameter not for JSON, or a name in both.
 
     >>> write("", {"n_users": 10}, {"sum_rate": 31.4})
     """
-    for name in metrics:
-        if name in parameters:
-            raise ValueError(f"metrics has {name!r}, which is a parameter too; names must differ")
-    record = {
-        "parameters": {name: _written(name, _plain(value)) for name, value in parameters.items()},
-        "metrics": {name: _storable(name, _plain(value)) for name, value in metrics.items()},
-        "provenance": {
-            "seed": _plain(parameters.get("seed")),
-            "wall_time_s": round(time.perf_counter() - _imported, 3),
-            **environment(),
-        },
-    }
+    if twice := sorted(set(metrics) & set(parameters)):
+        raise ValueError(f"{twice} are both parameters and metrics; names must differ")
+    given = {name: _parameter(name, value) for name, value in parameters.items()}
+    measured = {name: _metric(name, value) for name, value in metrics.items()}
+    took = time.time() - psutil.Process().create_time()
+    if sys.platform == "linux":  # where psutil knows it to a second only
+        ticks = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19]
+        took = time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+    made_by = {"seed": given.get("seed"), "wall_time_s": round(took, 3)} | environment()
+    record = {"parameters": given, "metrics": measured, "provenance": made_by}
     text = json.dumps(record | {"checksum": _checksum(record)}, indent=1, allow_nan=False)
-    if not path:
-        return
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, for only within one file system is a rename all or nothing
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # in the same folder, for only within one file system is a rename all or nothing
+        unfinished = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -91,17 +88,14 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def paths(folder: str | Path) -> list[Path]:
-    """All records below a folder, *.json, in order.
-
-    Not those in a folder *.unfinished, where a run that may go on keeps its state.
+    """All records below a folder, *.json, in order; not in *.unfinished, where a run has its state.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder} is no folder of records")
-    found = Path(folder).rglob("[!.]*.json")
-    return sorted(path for path in found if ".unfinished/" not in path.as_posix())
+    return sorted(p for p in Path(folder).rglob("[!.]*.json") if ".unfinished/" not in p.as_posix())
 
 
 def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -114,23 +108,20 @@ def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
         ValueError: one of the files is no whole record, naming it.
         FileNotFoundError: there is no such folder or file.
     """
-    if isinstance(source, (str, Path)):
-        source = paths(source)
-    rows = [read(path) for path in source]
-    return [row["parameters"] | row["metrics"] for row in rows]
+    files = paths(source) if isinstance(source, (str, Path)) else source
+    return [record["parameters"] | record["metrics"] for record in map(read, files)]
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows of a `table` as CSV, with a column for whatever any of them has; lists stay one cell.
 
-    >>> print(csv_text([{"n_users": 10, "sum_rate": 31.4}, {"n_users": 20, "time_s": [1, 2]}]))
+    >>> rows = [{"n_users": 10, "sum_rate": 31.4}, {"n_users": 20, "time_s": [1, 2]}]
+    >>> print(csv_text(rows), end="")
     n_users,sum_rate,time_s
     10,31.4,
     20,,"[1, 2]"
-    <BLANKLINE>
     """
-    rows = list(rows)
-    text = io.StringIO()
+    rows, text = list(rows), io.StringIO()
     columns = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -139,9 +130,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
-    """Runs book/experiments/`name`.ipynb, and leaves its record at `path`.
-
-    For chapters that run without the workflow: from book/, or from the project's folder.
+    """Runs the notebook book/experiments/`name`, from book/ or above it; its record is at `path`.
 
     Raises:
         FileNotFoundError: neither folder holds such an experiment.
@@ -149,83 +138,107 @@ def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
     """
     import yaml  # of papermill, which the book needs, but not the package
 
-    places = [
-        Path(folder, f"{name}.ipynb").resolve() for folder in ("experiments", "book/experiments")
-    ]
-    notebook = next((place for place in places if place.is_file()), None)
+    places = [Path(folder, f"{name}.ipynb") for folder in ("experiments", "book/experiments")]
+    notebook = next(filter(Path.is_file, places), None)
     if notebook is None:
-        raise FileNotFoundError(f"no experiment {name!r}: looked for {places[0]} and {places[1]}")
-    parameters["record"] = str(Path(path).resolve())
-    # A process of its own: a kernel that is shut down may print an error that is none, which would
-    # stand in the chapter that asked.
-    command = [sys.executable, "-m", "papermill", notebook, "-", "-y", yaml.safe_dump(parameters)]
-    run = subprocess.run(
-        [*command, "--cwd", notebook.parent, "--no-progress-bar"], capture_output=True, text=True
-    )
+        raise FileNotFoundError(f"no experiment {name!r}: neither {places[0]} nor {places[1]}")
+    given = yaml.safe_dump(parameters | {"record": str(Path(path).resolve())})
+    # its own process: what its kernel prints when shut down, errors too, must not reach the chapter
+    command = [sys.executable, "-m", "papermill", notebook.name, "-", "-y", given]
+    env = os.environ | {"JPY_SESSION_NAME": notebook.name}
+    run = subprocess.run(command, cwd=notebook.parent, env=env, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"{notebook} failed:\n{run.stderr}")
 
 
-def environment() -> dict[str, Any]:
-    """What a result is made by: versions, hash of nomalib, of the notebook if known, machine.
+def rows(name: str, folder: str, /, *runs: dict, **common: Any) -> list[dict[str, Any]]:
+    """The `table` of the experiment `name`; `record` in each row is the file it is from.
 
-    The notebook is the file that JPY_SESSION_NAME names, a variable that Jupyter sets, and so does
-    the workflow; only its code counts, not its outputs.
+    `folder` holds the records of all experiments. Where it is "", small runs are made here: one for
+    each of `runs`, which are parameters, or a single one; with `common` save where one differs.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/training/0.json", {"batch_size": 50}, {"loss": 0.25})
+    ...     [row["loss"] for row in rows("training", folder)]
+    [0.25]
+    """
+    place = Path(folder or tempfile.mkdtemp(), name)
+    for number, run in enumerate([] if folder else runs or [{}]):
+        run_experiment(name, place / f"{number}.json", **common | run)
+    return [{"record": str(path)} | row for path in paths(place) for row in table([path])]
+
+
+def seconds(
+    call: Callable, *, repeats: int = 5, clock: Callable = time.perf_counter, quantile: float = 0.5
+) -> float:
+    """Time of a call [s]: the median of `repeats`, after one that warms up and does not count.
+
+    Or another `quantile`. The `clock` is the wall's; `time.process_time` is the processor's.
+
+    >>> seconds(lambda: time.sleep(0.01), repeats=3) >= 0.01
+    True
+    """
+    call()
+    taken = []
+    for _ in range(repeats):
+        start = clock()
+        call()
+        taken.append(clock() - start)
+    return float(np.quantile(taken, quantile))
+
+
+def glued(prefix: str, **numbers: Any) -> None:
+    """Glues numbers for the text of a chapter: `name` as "prefix_name".
+
+    >>> glued("ipm", settled=12, behind=np.float64(0.5))
+    """
+    from myst_nb import glue  # which the book needs, but not the package
+
+    for name, number in numbers.items():
+        glue(f"{prefix}_{name}", _plain(number), display=False)
+
+
+def environment() -> dict[str, Any]:
+    """What a result is made by: versions, hashes of nomalib and of the notebook's code, machine.
+
+    The notebook is the file that JPY_SESSION_NAME names, as Jupyter and the workflow do, or None.
     """
     notebook = Path(os.environ.get("JPY_SESSION_NAME", ""))
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.is_file() else []
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    cpuinfo = Path("/proc/cpuinfo")  # which names the model, on Linux alone
+    model = re.search(r"(?m)^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     return {
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "source": source_hash(),
-        "notebook": _code_hash(notebook) if notebook.is_file() else None,
+        "notebook": _checksum(code) if code else None,
         "machine": {
             "system": f"{platform.system()} {platform.release()}",
-            "processor": _processor(),
+            "processor": model[1] if model else platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
         },
     }
 
 
-def _code_hash(notebook: Path) -> str:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
-
-
-def _processor() -> str:
-    """Its model, which on Linux only /proc tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _checksum(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """Python's own numbers and lists for NumPy's, at any depth."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    return value
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
-def _written(name: str, value: Any) -> Any:
-    try:
-        json.dumps(value, allow_nan=False)
+def _parameter(name: str, value: Any) -> Any:
+    try:  # NumPy's numbers as Python's, at any depth
+        return json.loads(json.dumps(value, allow_nan=False, default=_plain))
     except (TypeError, ValueError) as error:
         raise ValueError(f"parameters has {name!r} = {value!r}; JSON cannot hold it") from error
-    return value
 
 
-def _storable(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        return [_storable(name, part) for part in value]
+def _metric(name: str, value: Any) -> Any:
+    value = _plain(value)
+    if isinstance(value, (list, tuple)):
+        return [_metric(name, part) for part in value]
     if not isinstance(value, (int, float)) or value in (math.inf, -math.inf):
         raise ValueError(f"metrics has {name!r} = {value!r}; it must be a finite number or NaN")
     return None if value != value else value

@@ -1,14 +1,11 @@
 """Faults under a running workflow: each is said, no finished run is lost, the next call completes.
 
-Here: a kernel and a papermill that are killed, a full disk, a read-only folder, a clock set back,
-two calls at once. In `test_workflow`: the scheduler killed, records and notebooks cut short.
+Here: a kernel and a papermill that are killed, two calls at once, a full disk, a read-only folder.
+In `test_workflow`: the scheduler killed.
 """
 
-import os
-import re
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
@@ -67,30 +64,7 @@ def test_a_killed_kernel_and_a_killed_papermill(project):
     assert planned(project) == {}
 
 
-def test_two_calls_at_once_set_up_one_environment(tmp_path):
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(small_project.ROOT / name, tmp_path)
-    # a Python that makes an environment whose pip only notes that it was called
-    pip = "#!/bin/sh\\nsleep 0.3; echo $* >> calls"
-    (tmp_path / "python").write_text(
-        f"""#!/bin/sh
-        test "$1" = -m || exec {sys.executable} "$@"
-        mkdir -p .venv/bin; printf '{pip}' > .venv/bin/pip; chmod +x .venv/bin/pip
-        """
-    )
-    (tmp_path / "python").chmod(0o755)
-    both = [start(tmp_path, "make", ".venv/ready", "PYTHON=./python") for _ in range(2)]
-    said = [running.communicate(timeout=60)[0] for running in both]
-    assert [running.returncode for running in both] == [0, 0], said
-    calls = (tmp_path / "calls").read_text().splitlines()
-    pins = (tmp_path / "requirements.txt").read_text().splitlines()
-    wanted = [pin.split()[0] for pin in pins if pin and not pin.startswith("#")]
-    given = [part for call in calls[:-2] for part in call.split() if re.search(r".==.", part)]
-    assert sorted(given) == sorted(wanted)  # each once
-    assert "--editable" in calls[-2] and calls[-1] == "check"
-
-
-def test_two_calls_at_once_and_then_a_clock_set_back(project):
+def test_two_calls_at_once(project):
     write_profile(project, {"n_users": [1]})
     first = start(project, "snakemake", CHAPTER)
     while not (project / "_runs/lock").exists():
@@ -102,20 +76,7 @@ def test_two_calls_at_once_and_then_a_clock_set_back(project):
     assert first.poll() is None  # it was still at work
     said, _ = first.communicate(timeout=300)
     assert first.returncode == 0, said
-
-    tomorrow = time.time() + 86400
-    for path in project.rglob("*"):
-        os.utime(path, (tomorrow, tomorrow))
-    returncode, said = snakemake(project, CHAPTER)
-    assert returncode == 0
-    assert f"{CHAPTER} is dated in the future" in said
-    assert "Nothing to be done" in said
-    assert len(made(project)) == 1 and max(made(project).values()) < time.time_ns()
-    # an edit that is dated before the results it makes stale
-    source = project / "nomalib/rates.py"
-    source.write_text(source.read_text() + "# edited\n")
-    os.utime(source, (0, 0))
-    assert planned(project) == {"kernels": 5, "experiment": 1, "chapter": 1, "total": 7}
+    assert len(made(project)) == 1
 
 
 namespaces = (
@@ -134,9 +95,8 @@ def test_a_full_disk_and_a_read_only_folder(project):
     script.write_text(
         f"""
         keep() {{ mkdir -p kept/$1; cp -a _runs/. kept/$1/; echo "$1 ended with $2"; }}
-        cp -a _runs empty
+        mkdir _runs
         mount -t tmpfs -o size=16k tmpfs _runs || exit
-        cp -a empty/. _runs
         snakemake {CHAPTER} --cores 1; keep full $?
         mount -o remount,ro _runs
         snakemake {CHAPTER} --cores 1; keep readonly $?

@@ -166,7 +166,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_record(tmp_path):
 def test_an_experiment_runs_from_the_projects_folder_and_from_book(tmp_path, monkeypatch):
     (tmp_path / "book/experiments").mkdir(parents=True)
     cell = nbformat.v4.new_code_cell(
-        "from nomalib import records\nrecords.write(record, {'seed': seed}, {'twice': 2 * seed})"
+        "import time; time.sleep(1)\nfrom nomalib import records\n"
+        "records.write(record, {'seed': seed}, {'twice': 2 * seed})"
     )
     defaults = nbformat.v4.new_code_cell("seed = 0\nrecord = ''", metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[defaults, cell])
@@ -176,5 +177,26 @@ def test_an_experiment_runs_from_the_projects_folder_and_from_book(tmp_path, mon
         monkeypatch.chdir(folder)
         records.run_experiment("doubling", f"out/{seed}.json", seed=seed)
         assert records.table("out")[-1] == {"seed": seed, "twice": 2 * seed}
+    provenance = records.read("out/1.json")["provenance"]
+    assert provenance["notebook"] and provenance["wall_time_s"] > 1  # before the import, too
+    given = [row["seed"] for row in records.rows("doubling", "", {"seed": 5}, {}, seed=6)]
+    assert given == [5, 6]
     with pytest.raises(FileNotFoundError, match="'halving'"):
         records.run_experiment("halving", "out/2.json")
+
+
+def test_a_time_is_the_median_after_a_call_that_warms_up():
+    calls = []
+    for quantile, expected in ((0.5, 2.0), (1.0, 10.0)):
+        clock = iter([0.0, 1.0, 1.0, 3.0, 3.0, 13.0]).__next__
+        timed = records.seconds(lambda: calls.append(0), repeats=3, clock=clock, quantile=quantile)
+        assert timed == expected
+    assert len(calls) == 2 * 4
+
+
+def test_numbers_are_glued_under_their_chapter_as_pythons_own(monkeypatch):
+    glued = {}
+    monkeypatch.setattr("myst_nb.glue", lambda key, value, display: glued.update({key: value}))
+    records.glued("ipm", settled=12, least_gap=np.float64(0.5))
+    assert glued == {"ipm_settled": 12, "ipm_least_gap": 0.5}
+    assert type(glued["ipm_least_gap"]) is float
