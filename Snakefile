@@ -18,7 +18,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from nomalib import records, source_hash
+from nomalib import records
 
 BIN = Path(sys.executable).parent
 
@@ -134,7 +134,7 @@ def content(*files):
 
 
 def code(*files):
-    return f"{source_hash()[:16]}-{content('requirements.txt', *files)}"
+    return f"{records.source_hash()[:16]}-{content('requirements.txt', *files)}"
 
 
 PROSE = [str(path) for path in Path("book").rglob("*.*") if path.is_file()]

@@ -1,23 +1,36 @@
-"""Resource management in downlink NOMA networks: allocation, learning and scheduling."""
+"""Resource management in downlink NOMA networks: allocation, learning and scheduling.
 
-import hashlib
-import os
-from pathlib import Path
+In reading order; a module imports only what stands above it, but for the core's underscored parts.
 
-import numba
+    network         the cell: N subchannels, M users, budget, ε, R_min; draws of gains
+    rates           (1)–(7): SIC order, interference, SINR, rates, violation, score
+    polytope        R_min eliminated: shares of the spare power in, certified allocations out
+      _chain          the recursion behind it; _reduction, the reduction by it
+    subchannel      φ, a subchannel at a price: value, derivatives, best split; all else uses it
+      _perfect_sic    its closed form at ε = 0 for any weights
+    water_filling   the exact optimum where the strongest user takes all
+    interior_point  the method of (10)–(11) for any ε and weights
+      _starts         where it starts; _central_path, the method itself; _newton, its linear system
+    matching        scheduling by swaps, Algorithm 2 (PAUS)
+      _swaps          its compiled loop; _board, what a schedule in the making is worth
+    learning        the paper's network, and one that is feasible by construction
+      _imitated       what surrounds the former's output; _features, the latter's
 
-_package = Path(__file__).parent
+These nine are the core. Beside them:
 
+    baselines       Max and Rand
+    optimum         any ε and weights, under a certified bound (_search)
+    derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
+    joint_bound     a bound on all schedules
+    layers          heads and losses for Keras
+    compression     smaller networks, and their artefacts; deployed runs these without Keras
+    complexity      operations, (22)–(25)
+    records, plots  what the book's runs write and show
 
-def source_hash() -> str:
-    """SHA-256 of the sources that make a record or a compiled kernel: all but `plots`."""
-    digest = hashlib.sha256()
-    for source in sorted(set(_package.glob("*.py")) - {_package / "plots.py"}):
-        digest.update(source.name.encode() + source.read_bytes())
-    return digest.hexdigest()
+A public function checks its arguments once and raises a ValueError that names the argument, the
+value, the draw and what is allowed; what stands under "Raises" comes on top. Arrays are float64,
+the batch first: gains (…, N, M), magnitudes; assignment bool; power [W], NaN where infeasible.
 
-
-# Numba keys a kernel's cache by the file the kernel is in, not by the files of the kernels it
-# calls: after an edit it could run old code. One cache folder for each state of the sources.
-if "NUMBA_CACHE_DIR" not in os.environ and os.access(_package, os.W_OK):
-    numba.config.CACHE_DIR = str(_package / "__pycache__" / source_hash()[:16])
+`_draws` checks and lays out what a user passes, `_checks` has the rules of single arguments, and
+`_compile` says how kernels are compiled.
+"""

@@ -3,7 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib.network import Network, check_generator, checked_assignment
+from nomalib._checks import check_generator
+from nomalib._draws import checked_assignment
+from nomalib.network import Network
+
+__all__ = ["equal_power", "random_power"]
 
 
 def equal_power(net: Network, assignment: ArrayLike) -> NDArray[np.float64]:
@@ -22,9 +26,6 @@ def random_power(
     """P_c split uniformly at random over the assigned pairs [W], the paper's Rand; (…, N, M).
 
     The shares are uniform on the simplex: exponential variables divided by their sum.
-
-    Raises:
-        ValueError: naming the argument, the value and what is allowed.
 
     >>> net = Network(n_subchannels=1, n_users=2, power_dbm=30.0)
     >>> random_power(net, [[True, True]], np.random.default_rng(0)).round(2)

@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nomalib import deployed, layers
+from nomalib._checks import checked_count, checked_number
+from nomalib._draws import checked_draws
 from nomalib.layers import keras
-from nomalib.network import Network, checked_draws, is_number
+from nomalib.learning import imitation_network
+from nomalib.network import Network
+
+__all__ = ["BlockCirculant", "GroupLasso", "circulant_network", "prune", "quantise", "save"]
+__all__ += ["with_group_lasso"]
 
 ops = keras.ops
+_DENSE = (keras.layers.Dense,)
 
 
 @keras.saving.register_keras_serializable("nomalib")
@@ -40,18 +47,20 @@ class BlockCirculant(keras.layers.Layer):
     It holds 1/block of a dense kernel. Inputs are padded with zeros to whole blocks.
     """
 
-    def __init__(self, units: int, block: int, activation: str | None = None, **kwargs) -> None:
+    def __init__(
+        self, units: int, block: int, activation: str | None = None, seed: int = 0, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
-        if block < 2 or block % 2:
-            raise ValueError(f"block is {block!r}; it must be an even number of at least 2")
-        self.units, self.block = units, block
-        self.activation = keras.activations.get(activation)
+        self.units, self.block = checked_count("units", units, 1), checked_count("block", block, 2)
+        if block % 2:
+            raise ValueError(f"block is {block!r}; it must be even")
+        self.activation, self.seed = keras.activations.get(activation), seed
 
     def build(self, input_shape):
         self.rows, self.columns = -(-self.units // self.block), -(-input_shape[-1] // self.block)
         # as Glorot's: a weight of the expanded kernel has variance 2/(inputs + units)
         limit = np.sqrt(6.0 / (input_shape[-1] + self.units))
-        drawn = keras.initializers.RandomUniform(-limit, limit)
+        drawn = keras.initializers.RandomUniform(-limit, limit, self.seed)
         self.circulant = self.add_weight(
             shape=(self.rows, self.columns, self.block),
             # on one axis: XLA takes seconds to compile random numbers whose last axis is no vector
@@ -77,30 +86,40 @@ class BlockCirculant(keras.layers.Layer):
 
     def get_config(self) -> dict:
         activation = keras.activations.serialize(self.activation)
-        own = {"units": self.units, "block": self.block, "activation": activation}
-        return super().get_config() | own
+        own = {"units": self.units, "block": self.block, "seed": self.seed}
+        return super().get_config() | own | {"activation": activation}
 
 
 def circulant_network(net: Network, block: int = 10, seed: int = 0) -> keras.Model:
-    """The paper's network with circulant blocks for its kernels.
+    """The paper's network with circulant blocks, of an even size, for its kernels.
 
     >>> circulant_network(Network(), block=10).count_params()    # 50,400/10 and the biases
     5500
     """
-    keras.utils.set_random_seed(seed)
-    shape = (net.n_subchannels, net.n_users)
-    hidden = [BlockCirculant(width, block, "relu") for width in (200, 80, 80)]
-    last = BlockCirculant(shape[0] * shape[1], block)
-    return _between(shape, [*hidden, last])
+
+    def layer(units: int, activation: str | None, seed: int) -> BlockCirculant:
+        return BlockCirculant(units, block, activation, seed)
+
+    return imitation_network(net, seed, layer)
 
 
 def with_group_lasso(model: keras.Model, strength: float) -> keras.Model:
-    """A copy of an imitation network that pays for every neuron that the next layer listens to."""
-    copies = []
-    for layer in _trained(model):
-        config = layer.get_config() | {"kernel_regularizer": GroupLasso(strength)}
-        copies.append(keras.layers.Dense.from_config(config))
-    copy = _between(model.input_shape[1:], copies)
+    """A copy of an imitation network that pays for every neuron that the next layer listens to.
+
+    `strength`, from 0 to 1e9, is that of `GroupLasso`.
+
+    >>> model = with_group_lasso(imitation_network(Network()), 1e-3)
+    >>> len(model.losses)
+    4
+    """
+    lasso = GroupLasso(checked_number("strength", strength, 0.0, 1e9))
+    _trained(model, "imitation")
+
+    def penalised(layer: keras.layers.Layer) -> keras.layers.Layer:
+        extra = {"kernel_regularizer": lasso} if layer.weights else {}
+        return type(layer).from_config(layer.get_config() | extra)
+
+    copy = keras.models.clone_model(model, clone_function=penalised)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -124,18 +143,15 @@ def prune(
         net: the scenario.
         gains: magnitudes |g| to judge by, (B, N, M).
         assignment: bool, (N, M) or (B, N, M).
-        threshold: in [0, 1).
-
-    Raises:
-        ValueError: naming the argument, the value and what is allowed.
+        threshold: in [0, 1].
     """
-    if not is_number(threshold) or not 0.0 <= threshold < 1.0:
-        raise ValueError(f"threshold is {threshold!r}; it must be a number in [0, 1)")
+    threshold = checked_number("threshold", threshold, 0.0, 1.0)
+    trained = _trained(model, "imitation", net=net)
     gains, assignment = checked_draws(net, gains, assignment)
     if gains.ndim != 3 or not len(gains):
         raise ValueError(f"gains has shape {gains.shape}; it must be (draws, N, M), of some draws")
     x = (gains * assignment).reshape(len(gains), -1).astype(np.float32)
-    weights = [[np.array(part) for part in layer.get_weights()] for layer in _trained(model)]
+    weights = [[np.array(part) for part in layer.get_weights()] for layer in trained]
     for at, (kernel, bias) in enumerate(weights):
         reach = np.sqrt((x**2).mean(axis=0)) * np.linalg.norm(kernel, axis=1)
         kept = reach > threshold * reach.max(initial=0.0)
@@ -150,15 +166,18 @@ def prune(
             kernel[~kept] = 0.0
     unread = ~assignment.reshape(-1, x.shape[1]).any(axis=0)
     weights[-1][0][:, unread], weights[-1][1][unread] = 0.0, 0.0
-    sizes = [len(bias) for _, bias in weights]
-    hidden = [keras.layers.Dense(size, activation="relu") for size in sizes[:-1]]
-    smaller = _between(model.input_shape[1:], [*hidden, keras.layers.Dense(sizes[-1])])
+    smaller = imitation_network(net, hidden=[len(bias) for _, bias in weights[:-1]])
     smaller.set_weights([part for pair in weights for part in pair])
     return smaller
 
 
 def quantise(model: keras.Model) -> keras.Model:
-    """A copy with 8-bit weights and arithmetic, by Keras: a scale for each output of a layer."""
+    """A copy with 8-bit weights and arithmetic, by Keras: a scale for each output of a layer.
+
+    Raises:
+        ValueError: the model is no network of dense layers.
+    """
+    _trained(model, "imitation", "size_free")
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     for layer in _trained(copy):
@@ -167,61 +186,56 @@ def quantise(model: keras.Model) -> keras.Model:
 
 
 def save(model: keras.Model, path: str | Path) -> None:
-    """Writes a model as the artefact that `nomalib.deployed` runs.
+    """Writes a model as the artefact that `nomalib.deployed` runs; the file is replaced as a whole.
 
     Raises:
         ValueError: a layer that the artefact has no form for, naming it.
     """
-    size_free = isinstance(model.layers[-1], layers.HEADS)
-    if size_free and layers.size_free(model) is None:
-        raise ValueError(
-            f"model {model.name!r} ends in {type(model.layers[-1]).__name__} but is no equivariant "
-            "network of dense layers in single precision, which alone has an artefact"
-        )
-    arrays: dict[str, Any] = {
-        "version": deployed.VERSION,
-        "kind": "size_free" if size_free else "imitation",
-        "shape": [model.input_shape[-2]] if size_free else model.input_shape[1:],
-    }
-    kernels, biases = [], []
-    for at, layer in enumerate(_trained(model)):
+    trained = _trained(model, "imitation", "size_free", forms=(*_DENSE, BlockCirculant))
+    kind = layers.check_kind(model, None)
+    kernels, biases, scales = [], [], {}
+    for at, layer in enumerate(trained):
         stored = {variable.name: np.asarray(variable) for variable in layer.variables}
-        quantised = "kernel_scale" in stored
         kernels.append(stored["circulant" if "circulant" in stored else "kernel"])
         biases.append(stored["bias"])
-        if quantised:
-            arrays[f"scale_{at}"] = stored["kernel_scale"]
+        if "kernel_scale" in stored:
+            scales[f"scale_{at}"] = stored["kernel_scale"]
     inputs = outputs = np.empty(0, np.int64)
-    if not size_free:
-        inputs = np.arange(int(np.prod(model.input_shape[1:])))
-        outputs = np.arange(len(biases[-1]))
-        if kernels[0].ndim == 2:
+    if kind == "imitation":
+        inputs, outputs = np.arange(prod(model.input_shape[1:])), np.arange(len(biases[-1]))
+        if kernels[0].ndim == kernels[-1].ndim == 2:
             inputs = inputs[kernels[0].any(axis=1)]
             outputs = outputs[kernels[-1].any(axis=0) | (biases[-1] != 0)]
             kernels[0] = kernels[0][inputs]
             kernels[-1], biases[-1] = kernels[-1][:, outputs], biases[-1][outputs]
             last = f"scale_{len(kernels) - 1}"
-            if last in arrays:
-                arrays[last] = np.asarray(arrays[last])[outputs]
-    arrays |= {f"kernel_{at}": kernel for at, kernel in enumerate(kernels)}
-    arrays |= {f"bias_{at}": bias for at, bias in enumerate(biases)}
+            if last in scales:
+                scales[last] = scales[last][outputs]
+    arrays: dict[str, Any] = {f"kernel_{at}": kernel for at, kernel in enumerate(kernels)}
+    arrays |= {f"bias_{at}": bias for at, bias in enumerate(biases)} | scales
     arrays |= {"inputs": inputs.astype(np.int32), "outputs": outputs.astype(np.int32)}
-    with open(path, "wb") as file:  # given a name, NumPy would add .npz to it
+    shape = model.input_shape[1:] if kind == "imitation" else model.output_shape[-1:]
+    arrays |= {"version": deployed.VERSION, "kind": kind, "shape": shape}
+    unfinished = Path(f"{path}.unfinished")
+    with open(unfinished, "wb") as file:  # given a name, NumPy would add .npz to it
         np.savez(file, **arrays)
+    unfinished.replace(path)
 
 
-def _between(shape: tuple[int, int], trained: list[keras.layers.Layer]) -> keras.Model:
-    """Layers between gains (N, M) and powers [W] (N, M)."""
-    return keras.Sequential(
-        [
-            keras.Input(shape, name="gains"),
-            keras.layers.Flatten(),
-            *trained,
-            keras.layers.Reshape(shape),
-        ],
-        name="imitation",
-    )
-
-
-def _trained(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if layer.weights]
+def _trained(
+    model: keras.Model, *kinds: str, net: Network | None = None, forms: tuple = _DENSE
+) -> list[keras.layers.Layer]:
+    """Its layers with weights, if all have a bias, one of these forms, and ReLU between them."""
+    layers.check_kind(model, net, *kinds)
+    bare = keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape
+    trained = [layer for layer in model.layers if not isinstance(layer, bare)]
+    for layer in trained:
+        activation = keras.activations.get("linear" if layer is trained[-1] else "relu")
+        fits = isinstance(layer, forms) and layer.activation is activation
+        if not fits or layer.bias is None:
+            raise ValueError(
+                f"model {model.name!r} has {layer.name!r}, a {type(layer).__name__}; it must have "
+                f"{' or '.join(form.__name__ for form in forms)} layers with a bias, with ReLU "
+                "between them and linear outputs"
+            )
+    return trained

@@ -10,7 +10,6 @@ least its optimum, so the sum stays a bound. A set that earns no more than one o
 left out, for the subset uses less of the caps. The bound is convex in λ: the lowest is taken.
 """
 
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -18,14 +17,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize_scalar
 
-from nomalib import polytope
-from nomalib.network import Network, check_uniform, checked_draws
+from nomalib._chain import empty_chain, link, strongest_terms
+from nomalib._checks import Array
+from nomalib._compile import compiled
+from nomalib._draws import flat_draws
+from nomalib._reduction import sort_users
+from nomalib.matching import check_takers
+from nomalib.network import Network
+from nomalib.subchannel import worth
+
+__all__ = ["upper_bound"]
 
 # The price of power is searched up to N nats, and down to this share of N or of the best strength.
 _LOWEST_PRICE = 1e-4
 
 
-def upper_bound(net: Network, gains: ArrayLike) -> NDArray[np.float64]:
+def upper_bound(net: Network, gains: ArrayLike) -> Array:
     """Upper bound on the sum rate [bps/Hz] of every schedule within the caps, shape (…).
 
     The number of columns grows with M over H: some 0.2 s a draw at N = M = 10, H = 3.
@@ -35,42 +42,39 @@ def upper_bound(net: Network, gains: ArrayLike) -> NDArray[np.float64]:
         gains: magnitudes |g|, (…, N, M).
 
     Raises:
-        ValueError: naming the argument, the value and what is allowed; also for a sic_residual that
-            differs between the users of a subchannel, for which φ has no closed form.
+        ValueError: also for a sic_residual or min_rate that differs between users, where φ may have
+            no closed form.
 
     >>> net = Network(n_subchannels=1, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> float(upper_bound(net, [[1.0, 3.0]]).round(6))  # log₂(1 + 9), all to the stronger user
     3.321928
     """
-    check_uniform(net)
+    check_takers(net)
     one_served = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
     one_served[0, 0] = True
-    gains, _ = checked_draws(net, gains, one_served)
-    bounds = [_bound(net, draw) for draw in gains.reshape((-1, *one_served.shape))]
-    return np.array(bounds).reshape(gains.shape[:-2])[()]
-
-
-def _bound(net: Network, gains: NDArray[np.float64]) -> float:
+    draws, lead = flat_draws(net, gains, one_served)
     sets, member = _sets(net)
-    terms = [_terms(net, i, gains[i], member) for i in range(net.n_subchannels)]
-    need, strength, coupling = np.stack(terms, axis=1)
-    floor = net.min_rate * np.log(2.0) * member.sum(axis=1)
+    terms = np.empty((3, net.n_subchannels, len(sets)))
+    bounds = np.empty(len(draws.gains))
+    for b in range(len(bounds)):
+        _set_terms(draws, b, member, empty_chain(member.sum(axis=1).max()), terms)
+        bounds[b] = _bound(net, terms, sets, member)
+    return bounds.reshape(lead)[()]
+
+
+def _bound(
+    net: Network, terms: Array, sets: list[tuple[int, ...]], member: NDArray[np.bool_]
+) -> float:
+    floor, earned = np.log(2.0) * (member @ net.min_rates), np.empty(terms.shape[1:])
 
     def bound(log_price: float) -> float:
         price = np.exp(log_price)
-        head = np.maximum(strength / price - 1.0, 0.0)
-        linear, square = 2.0 * coupling + strength, coupling * (coupling + strength)
-        root = np.sqrt(linear**2 + 4.0 * square * head)
-        w = np.divide(2.0 * head, linear + root, out=np.zeros_like(head), where=head > 0.0)
-        earned = floor + np.log1p(strength * w / (1.0 + coupling * w)) - price * (w + need)
+        _earn(terms, floor, price, earned)
         return price + _best_choice(net, earned, sets, member)
 
-    lowest = max(_LOWEST_PRICE * min(net.n_subchannels, strength.max()), 1e-100)
+    lowest = max(_LOWEST_PRICE * min(net.n_subchannels, terms[1].max()), 1e-100)
     found = minimize_scalar(
-        bound,
-        bounds=np.log([lowest, net.n_subchannels]),
-        method="bounded",
-        options={"xatol": 1e-3},
+        bound, bounds=np.log([lowest, net.n_subchannels]), method="bounded", options={"xatol": 1e-3}
     )
     return found.fun / np.log(2.0)
 
@@ -85,34 +89,32 @@ def _sets(net: Network) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
     return sets, member
 
 
-def _terms(
-    net: Network, i: int, gain: NDArray[np.float64], member: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """(n, α, q) of every set on subchannel i, (3, S); n is inf where no budget is enough."""
-    one = replace(
-        net,
-        n_subchannels=1,
-        sic_residual=net.residual[i, 0],
-        max_users_per_subchannel=net.n_users,
-    )
-    shares = polytope.reduce(one, np.tile(gain, (len(member), 1, 1)), member[:, None])
-    # a set that R_min leaves nothing to spare has nothing to gain
-    spared = shares.spare > 0
-    spare = np.where(spared, shares.spare, 1.0)
-    return np.stack(
-        [
-            np.where(shares.feasible, shares.minimal.sum(axis=(-2, -1)), np.inf),
-            np.where(spared, shares.strength[:, 0, 0] / spare, 0.0),
-            np.where(spared, shares.coupling[:, 0, 0, 0] / spare, 0.0),
-        ]
-    )
+@compiled
+def _set_terms(draws, b, member, chain, terms):
+    """n, α and q of every set on every subchannel, (3, N, S)."""
+    n, gains = draws.gains.shape[1], draws.gains[b]
+    users, copies = np.empty((1, chain.t.shape[0]), np.int64), np.empty((1, gains.shape[1]))
+    for i in range(n):
+        copies[0] = gains[i]
+        for s in range(member.shape[0]):
+            k = sort_users(0, copies, member[s : s + 1], users)
+            for row in range(k):
+                j = users[0, row]
+                link(row, gains[i, j], draws.t[j], draws.epsilon[i, j], draws, chain)
+            terms[0, i, s], terms[1, i, s], terms[2, i, s] = strongest_terms(k, chain)
+
+
+@compiled
+def _earn(terms, floor, price, earned):
+    """φ of every set on every subchannel, (N, S); −inf where no power meets R_min."""
+    for i in range(earned.shape[0]):
+        for s in range(earned.shape[1]):
+            most, _ = worth(price, terms[1, i, s], terms[2, i, s], 1.0)
+            earned[i, s] = floor[s] + most - price * terms[0, i, s]
 
 
 def _best_choice(
-    net: Network,
-    earned: NDArray[np.float64],
-    sets: list[tuple[int, ...]],
-    member: NDArray[np.bool_],
+    net: Network, earned: Array, sets: list[tuple[int, ...]], member: NDArray[np.bool_]
 ) -> float:
     """The linear relaxation of choosing one set for each subchannel, within the users' caps."""
     place = {users: s for s, users in enumerate(sets)}

@@ -1,45 +1,56 @@
 """User scheduling as a matching with swaps: (13)–(14), (20)–(21), Algorithm 2 (PAUS).
 
-Users j1 on i1 (and not on i2) and j2 on i2 (and not on i1) may exchange their places. A swap is
-made where it raises the sum rate, until none does: the matching is then two-sided exchange-stable
+Users j1 on i1 (and not on i2) and j2 on i2 (and not on i1) may exchange their slots. A swap is made
+where it raises the sum rate, until none does: the matching is then two-sided exchange-stable
 (Bodine-Baron et al., 2011). Every user keeps its number of subchannels, every subchannel its number
-of users. What a swap is worth depends on the powers, and the rule says how:
+of users. A rule says at which powers a swap counts, and what guards R_min:
 
-    "rate"      powers stay with the places, the newcomer takes the leaver's: as printed;
-    "qos"       as "rate", and no further pair may fall below R_min;
-    "feasible"  as "rate", and R_min must stay within reach of the budget at other powers;
-    "optimum"   powers are optimised anew after every swap, so that R_min always holds.
+    "rate"      fixed powers: they stay with the slots, the newcomer takes the leaver's; no guard;
+    "qos"       fixed powers; no further pair may fall below R_min;
+    "feasible"  fixed powers; R_min must stay within reach of the budget at other powers;
+    "optimum"   optimal powers, found anew after every swap; R_min always holds.
 
-For "optimum" a subchannel matters only by its minimal power n_i and the strength α_i and coupling
-q_i of its strongest user (`nomalib.polytope`, `nomalib.water_filling`). For any price λ > 0 of
-power the optimum is at most
+At optimal powers a subchannel matters only by its least power n_i and the strength α_i and coupling
+q_i of its strongest user (`nomalib.polytope`, `nomalib.water_filling`), who takes all that others
+need not. For any price λ > 0 of power the optimum is at most
 
-    λ + Σ_i φ_i(λ),   φ_i(λ) = K_i R_min + max_w [log(1 + α_i w/(1 + q_i w)) − λ (w + n_i)],  (dual)
+    λ + Σ_i φ_i(λ),  φ_i(λ) = Σ_j R_min,j + max_x [log(1 + α_i x/(1 + q_i x)) − λ (x + n_i)]  (dual)
 
 with equality at its own λ. A swap that does not raise φ_i1 + φ_i2 at the present λ can therefore
 not raise the optimum; only the few others need a new water level.
 
-`moves` admits more exchanges, all within the caps: a free place takes part like a user, and so does
-a bench that holds every user with a subchannel to spare. So a user can go to a free place, join,
+`moves` admits more exchanges, all within the caps: a free slot takes part like a user, and so does
+a bench that holds every user with a subchannel to spare. So a user can go to a free slot, join,
 leave, or be replaced by one from the bench, but nobody loses its last subchannel. At fixed powers a
-free place has none, and only the replacement is left.
+free slot has none, and only the replacement is left.
 
-The order is fixed: places by subchannel, then by user at the start; every place is tried with the
-places of later subchannels and then with the bench by user, and the first rise is taken at once.
+The order is fixed: slots by subchannel, then by user at the start; every slot is tried with the
+slots of later subchannels and then with the bench by user, and the first rise is taken at once.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib import polytope, rates, swaps, water_filling
-from nomalib.network import Network, check_uniform
+from nomalib import _board, _swaps, rates, water_filling
+from nomalib._checks import Array, check_choice, checked_flag
+from nomalib._draws import flat_draws, with_axes
+from nomalib.network import Network
 from nomalib.polytope import Allocation
 
-Allocator = Callable[[Network, NDArray[np.float64], NDArray[np.bool_]], Allocation]
+__all__ = ["Allocator", "Matching", "Rule", "is_exchange_stable", "paus", "swap_matching"]
+
+Allocator = Callable[[Network, Array, NDArray[np.bool_]], Allocation]
 Rule = Literal["rate", "qos", "feasible", "optimum"]
+
+RULES = {
+    "rate": (_board.FIXED, _board.NONE),
+    "qos": (_board.FIXED, _board.QOS),
+    "feasible": (_board.FIXED, _board.FEASIBLE),
+    "optimum": (_board.OPTIMAL, _board.NONE),
+}
 
 
 class Matching(NamedTuple):
@@ -55,10 +66,10 @@ class Matching(NamedTuple):
     """
 
     assignment: NDArray[np.bool_]
-    power: NDArray[np.float64]
-    sum_rate: NDArray[np.float64]
+    power: Array
+    sum_rate: Array
     n_swaps: NDArray[np.int64]
-    trace: NDArray[np.float64]
+    trace: Array
 
 
 def swap_matching(
@@ -72,16 +83,15 @@ def swap_matching(
     """Swaps until none raises the sum rate: the second stage of Algorithm 2.
 
     Args:
-        net: the scenario.
-        gains: magnitudes |g|, (…, N, M).
+        net, gains: as of `polytope.reduce`.
         assignment: the start, bool, (N, M) or (…, N, M).
         power: watt, (N, M) or (…, N, M), a draw of NaN is left as it is; no matter for "optimum".
         rule: which swaps are made, see the module.
-        moves: whether free places and users with subchannels to spare take part.
+        moves: whether free slots and users with subchannels to spare take part.
 
     Raises:
-        ValueError: naming the argument, the value and what is allowed; under "optimum" also for a
-            sic_residual that differs between the users of a subchannel.
+        ValueError: under "optimum" also for a sic_residual or min_rate that differs between users,
+            where their strongest need not take all the spare power.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> crossed = np.array([[False, True], [True, False]])
@@ -92,19 +102,26 @@ def swap_matching(
     >>> m.trace.round(3)
     array([0.014, 1.17 ])
     """
-    checked_gains, start, lead = polytope.flat_draws(net, gains, assignment)
-    _check_options(rule, moves)
-    if rule == "optimum":
-        check_uniform(net)
-        schedule, _, n_swaps, trace = _match(net, checked_gains, start, None, rule, moves)
-        spent = water_filling.allocate(net, checked_gains, schedule).power
+    check_choice("rule", rule, RULES)
+    optimal, moves = RULES[rule][0] == _board.OPTIMAL, checked_flag("moves", moves)
+    draws, lead = flat_draws(net, gains, assignment)
+    if optimal:
+        check_takers(net)
+        power = None
+    elif power is None:
+        raise ValueError(f"power is None; rule {rule!r} needs powers of shape (…, N, M)")
     else:
-        if power is None:
-            raise ValueError(f"power is None; rule {rule!r} needs powers of shape (…, N, M)")
-        given = rates.checked_power(net, np.asarray(gains), power).reshape(checked_gains.shape)
-        schedule, spent, n_swaps, trace = _match(net, checked_gains, start, given, rule, moves)
-    rate = rates.sum_rate(net, checked_gains, schedule, spent)
-    return _unflattened(Matching(schedule, spent, rate, n_swaps, trace), lead)
+        power = rates.checked_power(net, draws.gains.reshape(*lead, *draws.gains.shape[1:]), power)
+        power = power.reshape(draws.gains.shape)
+    every, room = np.arange(len(draws.gains)), 4 * net.n_subchannels * draws.slots
+    start, aim = draws.assignment, RULES[rule]
+    schedule, spent, n_swaps, trace = _swaps.exchange(
+        net, draws, every, start, power, aim, moves, room
+    )
+    if optimal:
+        spent = water_filling.allocate(net, draws.gains, schedule).power
+    rate = _sum_rates(net, draws.gains, schedule, spent)
+    return with_axes(lead, Matching(schedule, spent, rate, n_swaps, trace))
 
 
 def paus(
@@ -117,64 +134,65 @@ def paus(
 ) -> Matching:
     """Power allocation and user scheduling in turn until neither raises the rate: Algorithm 2.
 
-    As printed it is `rule="rate", moves=False`. Both stages are kept only where they raise the sum
-    rate, so the whole loop does, whatever the allocator: where a learned one would lower it, the
-    powers stay with their places. With "optimum" the swaps look ahead to the best powers, and a
-    schedule counts by what the allocator makes of it. A draw that cannot meet R_min at the start is
-    first swapped until it can. The trace has one entry after each stage that raised the rate.
+        1. The allocator's powers for the start.
+        2. At optimal powers: one swap matching that looks ahead to them, and the allocator's powers
+           for its schedule. At fixed ones: the same for what needs least power, in draws that
+           cannot meet R_min at the start.
+        3. At fixed powers: (a) swap matching, (b) the allocator's powers for its schedule, until
+           (b) does not raise the sum rate.
+
+    As printed it is `rule="rate", moves=False`, but for (b), which is kept only where it raises the
+    sum rate: as printed, the loop cycles in some 4 % of runs; so it ends, but R_min may be broken.
 
     Args:
-        net: the scenario. Where ε differs between users, "optimum" looks ahead to the powers that
-            are best among those which give a subchannel's spare power to its strongest user.
-        gains: magnitudes |g|, (…, N, M).
-        assignment: the start, bool, (N, M) or (…, N, M).
+        net: the scenario. Where the strongest user of a subchannel need not take all, "optimum"
+            looks ahead to the powers that are best among those which give it the spare power.
+        gains, assignment, rule, moves: as of `swap_matching`.
         allocate: any allocator, `(net, gains, assignment) -> Allocation`.
-        rule: which swaps are made, see the module.
-        moves: whether free places and users with subchannels to spare take part.
 
-    Raises:
-        ValueError: naming the argument, the value and what is allowed.
+    Returns:
+        A `Matching`; its trace has one entry after each stage that raised the rate.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> m = paus(net, [[1.0, 0.1], [0.1, 1.0]], [[False, True], [True, False]])
     >>> m.trace.round(3)
     array([0.014, 1.17 ])
     """
-    gains, start, lead = polytope.flat_draws(net, gains, assignment)
-    _check_options(rule, moves)
-    schedule = np.array(np.broadcast_to(start, gains.shape))
-    n_swaps = np.zeros(len(gains), np.int64)
-    power = allocate(net, gains, schedule).power.copy()
-    rate = rates.sum_rate(net, gains, schedule, power)
-    steps = [rate.copy()]
+    check_choice("rule", rule, RULES)
+    (powers, guard), moves = RULES[rule], checked_flag("moves", moves)
+    draws, lead = flat_draws(net, gains, assignment)
+    everyone, gains = np.arange(len(draws.gains)), draws.gains
+    schedule = np.array(np.broadcast_to(draws.assignment, gains.shape))
+    power, rate = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
+    n_swaps, steps = np.zeros(len(gains), np.int64), []
 
-    def power_step(draws: NDArray[np.int64], proposal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def power_stage(at: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Takes schedules at the allocator's powers where the rate rises; returns where it does."""
-        found = allocate(net, gains[draws], proposal).power
-        achieved = rates.sum_rate(net, gains[draws], proposal, found)
-        up = ~np.isnan(achieved) & ~(achieved <= rate[draws] * (1.0 + swaps.RISE))
-        to = draws[up]
-        schedule[to], power[to], rate[to] = proposal[up], found[up], achieved[up]
+        given = allocate(net, gains[at], found).power
+        reached = _sum_rates(net, gains[at], found, given)
+        up = ~np.isnan(reached) & ~(reached <= rate[at] * (1.0 + _swaps.RISE))
+        schedule[at[up]], power[at[up]], rate[at[up]] = found[up], given[up], reached[up]
         steps.append(rate.copy())
         return up
 
-    look_ahead = rule == "optimum"
-    draws = np.flatnonzero(np.isnan(rate) | look_ahead)
-    if draws.size:
-        objective = "optimum" if look_ahead else "need"
-        proposal, _, made, _ = _match(net, gains[draws], schedule[draws], None, objective, moves)
-        n_swaps[draws] = np.where(power_step(draws, proposal), made, 0)
-    active = np.flatnonzero(~np.isnan(rate) & (not look_ahead))
-    while active.size:
-        schedule[active], power[active], made, _ = _match(
-            net, gains[active], schedule[active], power[active], rule, moves
+    power_stage(everyone, schedule.copy())  # 1
+    fixed = powers == _board.FIXED
+    ahead = np.flatnonzero(np.isnan(rate)) if fixed else everyone  # 2
+    if ahead.size:
+        aim = _board.LEAST if fixed else powers, _board.NONE
+        found, _, made, _ = _swaps.exchange(net, draws, ahead, schedule[ahead], None, aim, moves)
+        n_swaps[ahead] = np.where(power_stage(ahead, found), made, 0)
+    at = np.flatnonzero(~np.isnan(rate) & fixed)  # 3
+    while at.size:
+        schedule[at], power[at], made, _ = _swaps.exchange(
+            net, draws, at, schedule[at], power[at], (powers, guard), moves
         )
-        n_swaps[active] += made
-        rate[active] = rates.sum_rate(net, gains[active], schedule[active], power[active])
+        n_swaps[at] += made
+        rate[at] = _sum_rates(net, gains[at], schedule[at], power[at])
         steps.append(rate.copy())
-        active = active[power_step(active, schedule[active])]
+        at = at[power_stage(at, schedule[at])]
     trace = _rises(np.stack(steps, axis=-1))
-    return _unflattened(Matching(schedule, power, rate, n_swaps, trace), lead)
+    return with_axes(lead, Matching(schedule, power, rate, n_swaps, trace))
 
 
 def is_exchange_stable(
@@ -188,8 +206,7 @@ def is_exchange_stable(
     """Whether no swap that the rule admits raises the sum rate, (…); False where power is NaN.
 
     Stable under "rate" is stable under "qos", which admits fewer swaps; and so is stable under
-    "optimum" at the optimal powers, for these would be feasible after the swap. Arguments and
-    errors are those of `swap_matching`.
+    "optimum" at its powers. Arguments and errors are those of `swap_matching`.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> crossed = np.array([[False, True], [True, False]])
@@ -200,72 +217,30 @@ def is_exchange_stable(
     return (m.n_swaps == 0) & ~np.isnan(m.sum_rate)
 
 
-def _check_options(rule: str, moves: bool) -> None:
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule is {rule!r}; it must be one of {get_args(Rule)}")
-    if not isinstance(moves, (bool, np.bool_)):
-        raise ValueError(f"moves is {moves!r}; it must be True or False")
+def check_takers(net: Network) -> None:
+    """Refuses a scenario in which the strongest user of some subchannel need not take all."""
+    heard = net.epsilon[(net.epsilon > 0.0).any(axis=1)]
+    if net.max_users_per_subchannel == 1 or not (net.min_rates.any() and heard.size):
+        return
+    for name, differs in (
+        ("sic_residual", np.ptp(heard, axis=1).any()),
+        ("min_rate", np.ptp(net.min_rates) > 0.0),
+    ):
+        if differs:
+            raise ValueError(
+                f"{name} differs between users, whose strongest on a subchannel need then not take "
+                "all the spare power; nomalib.optimum.allocate takes any"
+            )
 
 
-def _unflattened(m: Matching, lead: tuple[int, ...]) -> Matching:
-    return Matching(
-        m.assignment.reshape(lead + m.assignment.shape[1:]),
-        m.power.reshape(lead + m.power.shape[1:]),
-        m.sum_rate.reshape(lead),
-        m.n_swaps.reshape(lead),
-        m.trace.reshape((*lead, m.trace.shape[-1])),
-    )
+def _sum_rates(net, gains, assignment, power):
+    return rates.pair_rates(net, gains, np.where(assignment, power, 0.0)).sum(axis=(-2, -1))
 
 
-def _rises(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rises(steps: Array) -> Array:
     """The entries (B, S) that exceed the one before them, moved to the front, then NaN."""
     fresh = np.ones(steps.shape, dtype=bool)
     fresh[:, 1:] = ~(steps[:, 1:] <= steps[:, :-1]) & ~np.isnan(steps[:, 1:])
     front = np.argsort(~fresh, axis=1, kind="stable")
     trace = np.where(fresh, steps, np.nan)
     return np.take_along_axis(trace, front, axis=1)[:, : fresh.sum(axis=1).max(initial=1)]
-
-
-def _match(
-    net: Network,
-    gains: NDArray[np.float64],
-    start: NDArray[np.bool_],
-    power: NDArray[np.float64] | None,
-    objective: str,
-    moves: bool,
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Assignment, powers that stayed with their places, number of swaps, and trace."""
-    snr, t, residual, receiver, fullest = polytope.constants(net, start)
-    problem = swaps.Problem(
-        snr,
-        t,
-        float(np.log1p(t)),
-        float(np.expm1(net.min_rate * (1.0 - rates.QOS_TOLERANCE) * np.log(2.0))),
-        receiver,
-        min(net.max_users_per_subchannel, net.n_users) if moves else fullest,
-        net.max_subchannels_per_user,
-        swaps.OBJECTIVES.index(objective),
-        moves,
-    )
-    # longer than a trace has been seen; where it is not, the same swaps are made once more
-    room = 4 * net.n_subchannels * problem.places
-    while True:
-        assignment = np.array(np.broadcast_to(start, gains.shape))
-        share = np.zeros(gains.shape) if power is None else power / net.budget
-        n_swaps, trace = np.zeros(len(gains), np.int64), np.full((len(gains), room), np.nan)
-        polytope.over_draws(
-            swaps.match_draws,
-            len(gains),
-            gains,
-            residual,
-            assignment,
-            share,
-            problem,
-            n_swaps,
-            trace,
-        )
-        longest = int(n_swaps.max(initial=0))
-        if longest < room:
-            trace = np.where(trace < 0.0, np.nan, trace) / np.log(2.0)
-            return assignment, share * net.budget, n_swaps, trace[:, : longest + 1]
-        room = longest + 1

@@ -2,18 +2,35 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import sqrt
 from typing import Literal, get_args
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from nomalib._checks import (
+    Array,
+    check_choice,
+    check_generator,
+    checked_count,
+    checked_number,
+    real_array,
+)
+
+__all__ = [
+    "Fading",
+    "InterferenceGain",
+    "MAX_SNR",
+    "Network",
+    "dbm_to_watt",
+    "draw_gains",
+    "random_assignment",
+]
 
 InterferenceGain = Literal["interferer", "receiver"]
 Fading = Literal["normal", "rayleigh"]
 
-# Largest P_c |g|² / σ₀² that the solvers promise to handle without overflow.
-MAX_SNR = 1e100
+# Largest P_c |g|²/σ₀², 150 dB: a user beside the antenna.
+MAX_SNR = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +46,12 @@ class Network:
         noise: noise power σ₀² [W], against gains of unit mean square.
         sic_residual: ε in [0, 1], what imperfect SIC leaves of a cancelled signal: a number, or
             an (N, M) array, the paper's ε_il (of user l's signal on subchannel i).
-        min_rate: R_min [bps/Hz] of every assigned (subchannel, user) pair.
+        min_rate: R_min [bps/Hz] of every assigned (subchannel, user) pair, 0 or in [1e-6, 40]: a
+            number, or an (M,) array, one for each user.
         interference_gain: whose gain weighs an interfering signal: "interferer", that of the user
             it is meant for, as printed in (3); or "receiver", that of the user who hears it, as in
             a physical downlink.
         fading: "normal", |g| of g ~ N(0, 1), or "rayleigh", |g|² ~ Exp(1).
-
-    Raises:
-        ValueError: a value outside its range, naming the argument.
 
     >>> net = Network(n_users=4, n_subchannels=2)
     >>> round(net.budget, 2)
@@ -49,8 +64,8 @@ class Network:
     max_subchannels_per_user: int = 4
     power_dbm: float = 43.0
     noise: float = 0.1
-    sic_residual: float | NDArray[np.float64] = 0.01
-    min_rate: float = 0.01
+    sic_residual: float | Array = 0.01
+    min_rate: float | Array = 0.01
     interference_gain: InterferenceGain = "interferer"
     fading: Fading = "normal"
 
@@ -62,40 +77,32 @@ class Network:
             "max_subchannels_per_user",
         ):
             object.__setattr__(self, name, checked_count(name, getattr(self, name), 1))
-        # wide, yet no power of ten overflows; no rate exceeds log2(1 + MAX_SNR) = 332
-        for name, lowest, highest in (
-            ("power_dbm", -300.0, 300.0),
-            ("noise", 1e-100, 1e100),
-            ("min_rate", 0.0, 1000.0),
-        ):
-            value = getattr(self, name)
-            value = value.item() if isinstance(value, np.generic) else value
-            if not is_number(value) or not lowest <= value <= highest:
-                raise ValueError(
-                    f"{name} is {value!r}; it must be a number in [{lowest:g}, {highest:g}]"
-                )
-            object.__setattr__(self, name, float(value))
-        if 0.0 < self.min_rate < 1e-100:  # the SINR that it takes would have no digits
-            raise ValueError(f"min_rate is {self.min_rate!r}; it must be 0 or in [1e-100, 1000]")
-        for name, choices in (
-            ("interference_gain", get_args(InterferenceGain)),
-            ("fading", get_args(Fading)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
-        residual = real_array("sic_residual", self.sic_residual).copy()
-        if residual.shape not in ((), (self.n_subchannels, self.n_users)):
+        for name, lowest, highest in (("power_dbm", -200.0, 200.0), ("noise", 1e-30, 1e30)):
+            value = checked_number(name, getattr(self, name), lowest, highest)
+            object.__setattr__(self, name, value)
+        check_choice("interference_gain", self.interference_gain, get_args(InterferenceGain))
+        check_choice("fading", self.fading, get_args(Fading))
+        n, m = self.n_subchannels, self.n_users
+        self._keep("sic_residual", (n, m), "(n_subchannels, n_users)", 0.0, 1.0)
+        self._keep("min_rate", (m,), "(n_users,)", 1e-6, 40.0)
+
+    def _keep(
+        self, name: str, shape: tuple[int, ...], axes: str, lowest: float, highest: float
+    ) -> None:
+        """Checks a field that is a number or an array of this shape, and keeps it read-only."""
+        array = real_array(name, getattr(self, name)).copy()
+        if array.shape not in ((), shape):
             raise ValueError(
-                f"sic_residual has shape {residual.shape}; it must be a number or have shape "
-                f"(n_subchannels, n_users) = {(self.n_subchannels, self.n_users)}"
+                f"{name} has shape {array.shape}; it must be a number or have shape {axes} = "
+                f"{shape}"
             )
-        inside = (residual >= 0) & (residual <= 1)
+        inside = (array == 0.0) | (array >= lowest) & (array <= highest)
         if not inside.all():
-            raise ValueError(
-                f"sic_residual holds {residual[~inside].flat[0]}; it must lie in [0, 1]"
-            )
-        residual.setflags(write=False)
-        object.__setattr__(self, "sic_residual", residual if residual.ndim else float(residual))
+            allowed = f"0 or in [{lowest:g}, {highest:g}]" if lowest else f"in [0, {highest:g}]"
+            held = f"is {array}" if array.ndim == 0 else f"holds {array[~inside].flat[0]}"
+            raise ValueError(f"{name} {held}; it must be {allowed}")
+        array.setflags(write=False)
+        object.__setattr__(self, name, array if array.ndim else float(array))
 
     @property
     def budget(self) -> float:
@@ -103,17 +110,25 @@ class Network:
         return dbm_to_watt(self.power_dbm)
 
     @cached_property
-    def residual(self) -> NDArray[np.float64]:
+    def epsilon(self) -> Array:
         """ε as an (N, M) array, read-only."""
-        residual = np.full((self.n_subchannels, self.n_users), self.sic_residual)
-        residual.setflags(write=False)
-        return residual
+        return self._full(self.sic_residual, (self.n_subchannels, self.n_users))
 
     @cached_property
-    def uniform_residual(self) -> bool:
-        """Whether ε is the same for all users of a subchannel, so that water-filling is exact."""
-        residual = self.residual
-        return isinstance(self.sic_residual, float) or bool((residual == residual[:, :1]).all())
+    def min_rates(self) -> Array:
+        """R_min [bps/Hz] of every user as an (M,) array, read-only."""
+        return self._full(self.min_rate, (self.n_users,))
+
+    @cached_property
+    def min_sinr(self) -> Array:
+        """t = 2^R_min − 1 of every user as an (M,) array, read-only."""
+        # expm1, for 2^R_min − 1 loses digits where R_min is small
+        return self._full(np.expm1(np.log(2.0) * self.min_rates), (self.n_users,))
+
+    def _full(self, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+        array = np.full(shape, value)
+        array.setflags(write=False)
+        return array
 
     def __reduce__(self):
         # by the parameters: an array forgets in a pickle that it is read-only, and a worker process
@@ -130,11 +145,8 @@ def dbm_to_watt(power_dbm: float) -> float:
     return 10.0 ** ((power_dbm - 30.0) / 10.0)
 
 
-def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> Array:
     """Magnitudes |g| of `n_draws` independent fading draws, shape (n_draws, N, M).
-
-    Raises:
-        ValueError: naming the argument, the value and what is allowed.
 
     >>> draw_gains(Network(n_users=2), 5, np.random.default_rng(0)).shape
     (5, 10, 2)
@@ -154,9 +166,6 @@ def random_assignment(
     It fills all places that both caps allow. The number of users differs by at most one between
     subchannels, and the number of subchannels by at most one between users. If there are more users
     than places, some get none.
-
-    Raises:
-        ValueError: naming the argument, the value and what is allowed.
 
     >>> random_assignment(Network(), np.random.default_rng(0)).sum()
     np.int64(30)
@@ -180,137 +189,3 @@ def random_assignment(
         assignment[:, i] = rank < users_of[:, i, None]
         left -= assignment[:, i]
     return assignment[0] if n_draws is None else assignment
-
-
-def checked_draws(
-    net: Network, gains: ArrayLike, assignment: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The one check of what a user passes to a solver: gains (…, N, M) and assignment.
-
-    Raises:
-        ValueError: naming `gains` or `assignment`, the value, and what is allowed.
-    """
-    gains = real_array("gains", gains)
-    nm = (net.n_subchannels, net.n_users)
-    if gains.shape[-2:] != nm:
-        raise ValueError(f"gains has shape {gains.shape}; its last two axes must be {nm}")
-    if gains.size:
-        largest = sqrt(MAX_SNR * net.noise / net.budget)
-        if not (gains.min() >= 0 and gains.max() <= largest):
-            bad = gains[~((gains >= 0) & (gains <= largest))].flat[0]
-            raise ValueError(
-                f"gains holds {bad}; magnitudes must be finite, at least 0, and keep "
-                f"P_c g²/σ₀² below {MAX_SNR:g}"
-            )
-    return gains, checked_assignment(net, assignment, gains.shape)
-
-
-def checked_assignment(
-    net: Network, assignment: ArrayLike, shape: tuple[int, ...] | None = None
-) -> NDArray[np.bool_]:
-    """The assignment as bool, checked against the caps and the shape (…, N, M) of the draws.
-
-    Without draws, any leading axes are right.
-    """
-    assignment = _array("assignment", assignment)
-    if assignment.dtype != bool:
-        raise ValueError(f"assignment has dtype {assignment.dtype}; it must be bool")
-    if shape is None:
-        shape = (*assignment.shape[:-2], net.n_subchannels, net.n_users)
-    one_for_all = assignment.shape == (1, *shape[-2:]) and len(shape) > 2
-    if assignment.shape not in (shape, shape[-2:]) and not one_for_all:
-        raise ValueError(
-            f"assignment has shape {assignment.shape}; it must be {shape[-2:]} or {shape}"
-        )
-    if not assignment.size:
-        return assignment
-    fullest, busiest, fewest = loads(assignment.reshape(-1, *shape[-2:]))
-    for load, cap, name in (
-        (fullest, net.max_users_per_subchannel, "max_users_per_subchannel"),
-        (busiest, net.max_subchannels_per_user, "max_subchannels_per_user"),
-    ):
-        if load > cap:
-            raise ValueError(f"assignment fills {load} places; {name} allows {cap}")
-    if fewest == 0:
-        raise ValueError("assignment serves 0 users in a draw; it must serve at least one")
-    return assignment
-
-
-@njit(cache=True, nogil=True)
-def loads(assignment):
-    """Most users on a subchannel, most subchannels of a user, fewest places filled in a draw.
-
-    One compiled pass over assignments (B, N, M): sums over their axes take NumPy longer than
-    water-filling takes to solve a draw.
-    """
-    n_draws, n, m = assignment.shape
-    fullest, busiest, fewest = 0, 0, n * m
-    of_user = np.empty(m, np.int64)
-    for b in range(n_draws):
-        filled = 0
-        of_user[:] = 0
-        for i in range(n):
-            on_subchannel = 0
-            for j in range(m):
-                on_subchannel += assignment[b, i, j]
-                of_user[j] += assignment[b, i, j]
-            fullest = max(fullest, on_subchannel)
-            filled += on_subchannel
-        for j in range(m):
-            busiest = max(busiest, of_user[j])
-        fewest = min(fewest, filled)
-    return fullest, busiest, fewest
-
-
-def check_generator(rng: np.random.Generator) -> None:
-    """Raises a ValueError where `rng` is no generator, but a seed, say."""
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(
-            f"rng is {rng!r}; it must be a Generator, as numpy.random.default_rng gives"
-        )
-
-
-def check_uniform(net: Network) -> None:
-    """Raises a ValueError where ε differs between the users of a subchannel."""
-    if not net.uniform_residual:
-        raise ValueError(
-            f"sic_residual differs between users, from {net.residual.min()} to "
-            f"{net.residual.max()}; it must be the same for all users of a subchannel "
-            "(nomalib.optimum.allocate takes any, also as `allocate` of nomalib.matching.paus)"
-        )
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def checked_count(name: str, value: object, least: int) -> int:
-    """A whole number of at least `least` and below 2³¹, as Python's own."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or not least <= value < 2**31:  # type: ignore[operator]
-        raise ValueError(
-            f"{name} is {value!r}; it must be a whole number of at least {least}, below 2**31"
-        )
-    return int(value)  # type: ignore[call-overload]
-
-
-def checked_fraction(name: str, value: object) -> float:
-    """A number between 0 and 1, neither of them, as Python's own."""
-    if not is_number(value) or not 0.0 < value < 1.0:  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}; it must lie in (0, 1)")
-    return float(value)  # type: ignore[arg-type]
-
-
-def real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """The value as a contiguous array of float64, if it holds real numbers."""
-    array = _array(name, value)
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} has dtype {array.dtype}; it must hold real numbers")
-    return np.asarray(array, dtype=np.float64, order="C")
-
-
-def _array(name: str, value: ArrayLike) -> NDArray:
-    try:
-        return np.asarray(value, order="C")
-    except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} is no array: {error}") from error

@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+__all__ = ["arrow", "box", "canvas", "first_look", "table", "use_style"]
+
 # Okabe and Ito's palette: told apart under the common colour blindnesses, and on white and dark
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY = (
     "#0072B2",

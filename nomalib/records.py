@@ -27,7 +27,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from nomalib import source_hash
+from nomalib._compile import source_hash
+
+__all__ = ["csv_text", "environment", "glued", "paths", "read", "rows", "run_experiment", "seconds"]
+__all__ += ["source_hash", "table", "write"]
 
 _PACKAGES = ("numpy", "scipy", "numba", "keras", "jax")
 _PARTS = {"parameters", "metrics", "provenance", "checksum"}
@@ -73,7 +76,6 @@ def read(path: str | Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is cut short, changed since it was written, or no record; naming it.
-        FileNotFoundError: there is no such file.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -88,11 +90,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def paths(folder: str | Path) -> list[Path]:
-    """All records below a folder, *.json, in order; not in *.unfinished, where a run has its state.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
+    """All records below a folder, *.json, in order; not in *.unfinished, the state of a run."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder} is no folder of records")
     return sorted(p for p in Path(folder).rglob("[!.]*.json") if ".unfinished/" not in p.as_posix())
@@ -106,7 +104,6 @@ def table(source: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: one of the files is no whole record, naming it.
-        FileNotFoundError: there is no such folder or file.
     """
     files = paths(source) if isinstance(source, (str, Path)) else source
     return [record["parameters"] | record["metrics"] for record in map(read, files)]

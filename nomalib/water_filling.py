@@ -1,9 +1,10 @@
-"""The exact optimum of (10)–(11) when ε is the same for all users of a subchannel.
+"""The exact optimum of (10)–(11) where the strongest user of each subchannel takes all.
 
-Then, in both interference conventions, for every R_min and any number of users, the best split
-inside a subchannel keeps everybody but the strongest user at R_min. The reason, in noise-normalised
-powers and with the receiver's gain (the other convention is alike): let w be the subchannel's
-power, n_j = 1/γ_j, M_j = n_j + ε w + (1 − ε) Σ_{k<j} x_k and y_j = log(1 + (1 − ε) x_j/M_j). Then
+It does where no user weighs more than the strongest, and the others have one ε, which is 0 or the
+strongest has the largest R_min: in both interference conventions, for any number of users, the best
+split then keeps everybody else at R_min. The reason, in noise-normalised powers and with the
+receiver's gain (the other convention is alike): let w be the subchannel's power, n_j = 1/γ_j,
+M_j = n_j + ε w + (1 − ε) Σ_{k<j} x_k and y_j = log(1 + (1 − ε) x_j/M_j). Then
 
     R_j = y_j + h(y_j),   h(y) = −log(1 − ε/(1 − ε) (e^y − 1))   convex, increasing, h(0) = 0,
 
@@ -11,41 +12,44 @@ depends on y_j alone, R_j ≥ R_min is y_j ≥ y_min, and spending exactly w rea
 
     (n_1 + ε w) e^{y_1+…+y_K} + Σ_i (n_{i+1} − n_i) e^{y_{i+1}+…+y_K} = n_K + w.
 
-Moving all that exceeds y_min to user 1 keeps Σ y, so the sum rate does not fall, h being convex;
-and it lowers every tail sum, so power is left over, which raises y_1. The chapter "The exact
-optimum" has the proof in full.
+Moving all that exceeds y_min to user 1 keeps Σ y, so the weighted sum rate does not fall: h is
+convex (0 at ε = 0), no y_min is above that of user 1, and no weight. It lowers every tail sum, so
+power is left over, which raises y_1. The chapter "The exact optimum" has the proof in full. Where
+R_min is 0 for all, the strongest user takes all for any ε: it alone makes as much of the same power
+as all could with perfect SIC.
 
-In shares (`nomalib.polytope`) a subchannel that gets the share w of the spare power yields
-log(1 + α w/(1 + q w)), concave in w, with α, q those of its strongest user. What is left is
-one level ℓ = 1/λ common to all subchannels:
+In shares (`nomalib.polytope`) a subchannel of the share x then yields v log(1 + α x/(1 + q x)),
+concave in x, with α, q and the weight v of its strongest user. What is left is one level ℓ = 1/λ
+common to all subchannels:
 
-    (1 + q w)(1 + (q + α) w) = α ℓ   where ℓ > 1/α,   w = 0 elsewhere,   Σ w = 1.       (level)
+    (1 + q x)(1 + (q + α) x) = α v ℓ   where v ℓ > 1/α,   x = 0 elsewhere,   Σ x = 1.    (level)
 """
 
 import numpy as np
-from numba import njit
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from nomalib import polytope
-from nomalib.network import Network, check_uniform
-from nomalib.polytope import Allocation
+from nomalib._checks import Weights
+from nomalib._compile import compiled, inlined
+from nomalib._draws import flat_draws, view
+from nomalib.network import Network
+from nomalib.polytope import Allocation, allocate_draws
+from nomalib.subchannel import share_at
 
-_TOLERANCE = 1e-8
+__all__ = ["allocate"]
+
 _MAX_ITERATIONS = 200
 
 
-def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocation:
-    """The exact optimum of (10)–(11) for ε uniform on each subchannel.
+def allocate(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, weights: Weights = None
+) -> Allocation:
+    """The exact optimum of (10)–(11) where the strongest user of each subchannel takes all.
 
-    Args:
-        net: the scenario.
-        gains: magnitudes |g|, (…, N, M).
-        assignment: bool, (N, M) or (…, N, M).
+    Arguments are those of `polytope.reduce`.
 
     Raises:
-        ValueError: naming the argument, the value and what is allowed; also for a sic_residual
-            that differs between the users of a subchannel, for which this is no optimum: use
-            `nomalib.optimum.allocate`.
+        ValueError: also where it is not known that the strongest user takes all, as ε, R_min or the
+            weights differ between the users of a subchannel: use `nomalib.optimum.allocate`.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> one_each = [[True, False], [False, True]]
@@ -53,38 +57,41 @@ def allocate(net: Network, gains: ArrayLike, assignment: ArrayLike) -> Allocatio
     array([[0.875, 0.   ],
            [0.   , 0.125]])
     """
-    check_uniform(net)
-    return polytope.allocate_draws(_allocate_draws, net, gains, assignment, _TOLERANCE)
+
+    def method(shares, u, n_iter, gap):
+        if not shares.strongest.all():
+            _refuse(net, weights, shares.users[~shares.strongest][0])
+        _allocate_draws(shares, u, n_iter, gap)
+
+    draws, lead = flat_draws(net, gains, assignment, weights)
+    return allocate_draws(method, net, draws, lead)
 
 
-@njit(cache=True, error_model="numpy")
-def share_at(level, strength, coupling):
-    """Share w of a subchannel at a level ℓ, the nonnegative root of (level), and dw/dℓ."""
-    head = strength * level - 1.0
-    if not head > 0.0:
-        return 0.0, 0.0
-    # in quotients of at most 1: products of three would leave the range of doubles
-    inverse = 1.0 / (2.0 * coupling + strength)
-    square = 4.0 * (coupling * inverse) * ((coupling + strength) * inverse)
-    root = np.sqrt(1.0 + square * head)
-    quotient = inverse / (root * (1.0 + root))
-    return 2.0 * head * root * quotient, strength * (1.0 + root) * quotient
+def _refuse(net: Network, weights: Weights, users: NDArray[np.int64]) -> None:
+    given = {"sic_residual": net.epsilon, "min_rate": net.min_rates, "weights": weights}
+    differ = [name for name, value in given.items() if value is not None and np.ptp(value) > 0]
+    shared = users[users >= 0].tolist()
+    raise ValueError(
+        f"{' or '.join(differ)} differs between users {shared} of a subchannel, whose strongest "
+        "need not take all the spare power then; nomalib.optimum.allocate takes any, also as "
+        "`allocate` of nomalib.matching.paus"
+    )
 
 
-@njit(cache=True, error_model="numpy")
-def fill(strength, coupling, w):
-    """Shares w (N) of the common level, of sum 1; returns (level, number of Newton steps).
+@compiled
+def fill(strength, coupling, weight, x):
+    """Shares x (N) at the common level, of sum 1; returns (level, number of Newton steps).
 
-    Σ w(ℓ) is increasing, and concave but for a kink where a subchannel joins: Newton's method
-    inside a bracket. The level is inf, and w is not set, where no subchannel gains from power.
+    Σ x(ℓ) is increasing, and concave but for a kink where a subchannel joins: Newton's method
+    inside a bracket. The level is inf, and x is not set, where no subchannel gains from power.
     """
-    n = w.shape[0]
+    n = x.shape[0]
     low, high = np.inf, np.inf
     for i in range(n):
-        a, q = strength[i], coupling[i]
+        a, q = strength[i] * weight[i], coupling[i]
         if a > 0.0:
-            low = min(low, (1.0 + q / n) * (1.0 + (q + a) / n) / a)
-            high = min(high, (1.0 + q) * (1.0 + (q + a)) / a)
+            low = min(low, (1.0 + q / n) * (1.0 + (q + strength[i]) / n) / a)
+            high = min(high, (1.0 + q) * (1.0 + (q + strength[i])) / a)
     if low == np.inf:
         return low, 0
     level, steps = low, 0
@@ -92,9 +99,9 @@ def fill(strength, coupling, w):
         steps += 1
         total, slope = 0.0, 0.0
         for i in range(n):
-            w[i], rise = share_at(level, strength[i], coupling[i])
-            total += w[i]
-            slope += rise
+            x[i], rise = share_at(level * weight[i], strength[i], coupling[i])
+            total += x[i]
+            slope += rise * weight[i]
         if abs(total - 1.0) <= 1e-15 * n:
             break
         if total < 1.0:
@@ -106,44 +113,41 @@ def fill(strength, coupling, w):
         if following == level or following == low or following == high:
             break
         level = following
-    total = w.sum()
+    total = x.sum()
     if not total > 0.0:
         # at SNRs below the rounding of 1 rates are linear: all to the best
-        best = strength.argmax()
-        w[best], level, total = 1.0, 1.0 / strength[best], 1.0
+        best = (strength * weight).argmax()
+        x[best], level, total = 1.0, 1.0 / (strength[best] * weight[best]), 1.0
     for i in range(n):
-        w[i] /= total
+        x[i] /= total
     return level, steps
 
 
-@njit(cache=True, error_model="numpy")
-def solve(slots, w, u):
-    """Shares u of the optimum of one draw; returns the number of Newton steps."""
-    n, fullest = u.shape
-    level, steps = fill(slots.strength[:, 0], slots.coupling[:, 0, 0], w)
+@inlined
+def solve(shares, x, u):
+    """Shares u of one draw, x (N) a workspace; (Newton steps, what any others gain at most [nats]).
+
+    The latter as of any concave function: its steepest slope above the mean one.
+    """
+    level, steps = fill(shares.strength[:, 0], shares.coupling[:, 0, 0], shares.weight[:, 0], x)
     if level == np.inf:
-        for i in range(n):
-            w[i] = 1.0 if slots.users[i, 0] >= 0 else 0.0
-        w /= w.sum()
-    for i in range(n):
-        for k in range(fullest):
-            u[i, k] = w[i] if k == 0 else 0.0
-    return steps
+        for i in range(x.shape[0]):
+            x[i] = 1.0 if shares.count[i] > 0 else 0.0
+        x /= x.sum()
+    steepest, mean = 0.0, 0.0
+    for i in range(x.shape[0]):
+        u[i, 0] = x[i]
+        strength = shares.strength[i, 0]
+        below = 1.0 + shares.coupling[i, 0, 0] * x[i]
+        slope = shares.weight[i, 0] * strength / (below * (below + strength * x[i]))
+        steepest = max(steepest, slope)
+        mean += x[i] * slope
+    return steps, steepest - mean
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _allocate_draws(
-    first, last, gains, assignment, constants, budget, power, spare, n_iter, residual
-):
-    n, fullest = gains.shape[1], constants[4]
-    slots, floor = polytope.empty_slots(n, fullest), np.log1p(constants[1])
-    u, terms, w = np.empty((n, fullest)), np.empty((2, n, fullest)), np.empty(n)
-    for b in range(first, last):
-        assigned = assignment[b % assignment.shape[0]]
-        spare[b] = polytope.reduce_draw(gains[b], assigned, constants, slots)
-        if not spare[b] >= 0.0:
-            power[b], n_iter[b], residual[b] = np.nan, 0, np.nan
-            continue
-        n_iter[b] = solve(slots, w, u)
-        residual[b] = polytope.certify(slots, u, floor, terms)
-        polytope.write_power(budget, spare[b], slots, u, power[b])
+@compiled
+def _allocate_draws(shares, u, n_iter, gap):
+    x = np.empty(u.shape[1])
+    for b in range(u.shape[0]):
+        if shares.spare[b] >= 0.0:
+            n_iter[b], gap[b] = solve(view(shares, b), x, u[b])

@@ -237,8 +237,8 @@ def assert_allocation(net, gains, assignment, found, optimal=True, tolerance=1e-
         case = *case, found.power.reshape(p.gamma.shape)[at], some
         gap, rounding = stationarity_gap(net, *case)
         total = np.log(2.0) * weighted_sum_rate(net, *case)
-        # the methods take an SNR below 1e-140 for none
-        assert (gap <= tolerance * total + 1e-138 + rounding).all(), f"gap {gap.max()} nats"
+        # the methods take an SNR below 1e-15 for none
+        assert (gap <= tolerance * total + 1e-12 + rounding).all(), f"gap {gap.max()} nats"
 
 
 def slsqp_rate(net, gains, assignment, starts, weights=None):
@@ -265,7 +265,7 @@ def slsqp_rate(net, gains, assignment, starts, weights=None):
         for start in starts
     ]
     met = [s for s in found if min(np.min(c["fun"](s.x)) for c in constraints) >= -1e-7]
-    return max(-s.fun for s in met) / np.log(2.0)
+    return max((-s.fun for s in met), default=-np.inf) / np.log(2.0)
 
 
 def loads(assignment):

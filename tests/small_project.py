@@ -27,7 +27,7 @@ def make(folder, parameters, code):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
     (folder / "nomalib").mkdir()
-    for name in ("__init__", "records", "plots"):
+    for name in ("__init__", "_compile", "records", "plots"):
         shutil.copy(ROOT / f"nomalib/{name}.py", folder / "nomalib")
     # the rest of the package, with all that is to be compiled
     (folder / "nomalib/rates.py").write_text('""">>> 1\n1"""\n')

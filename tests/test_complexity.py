@@ -6,7 +6,11 @@ from checks import CONVENTIONS, draws
 from counting import counted
 from numba import njit
 
-from nomalib import central_path, complexity, interior_point, learning, polytope, water_filling
+from nomalib import complexity, learning, polytope, water_filling
+from nomalib._central_path import follow
+from nomalib._draws import empty_shares, flat_draws, flat_shares, view
+from nomalib._newton import workspace
+from nomalib._reduction import reduce_draws, write_power
 from nomalib.network import Network
 
 HIDDEN = (200, 80, 80)
@@ -38,35 +42,25 @@ SIZES = [{}, dict(n_subchannels=20, n_users=20), dict(n_users=20, max_users_per_
 def test_operations_are_what_their_structure_says(sizes, convention):
     """Our kernels, which this test knows by name, on one feasible draw."""
     net = Network(min_rate=0.005, interference_gain=convention, **sizes)
-    n, draw, pairs = net.n_subchannels, *draws(net, 50, 1, one_assignment=True)
-    problem = polytope.reduce(net, draw, pairs)
-    b = np.flatnonzero(problem.feasible)[0]
-    k, draw = problem.users.shape[-1], draw[b]
-    slots = polytope.Slots(*(part[b] for part in problem[:-1]))
+    n, (gains, pairs) = net.n_subchannels, draws(net, 50, 1, one_assignment=True)
+    b = np.flatnonzero(polytope.reduce(net, gains, pairs).feasible)[0]
+    case, _ = flat_draws(net, gains[b], pairs)
+    k = case.slots
 
-    there, _ = counted(
-        polytope.reduce_draw, draw, pairs, polytope.constants(net, pairs[None]), slots
-    )
-    shares = np.full((n, k), 1 / (n * k))
-    back, _ = counted(
-        polytope.write_power, net.budget, float(problem.spare[b]), slots, shares, draw
-    )
+    there, _ = counted(reduce_draws, case, 0, empty_shares(1, n, k))
+    shares = view(flat_shares(polytope.reduce(net, gains[b], pairs))[0], 0)
+    u = np.full((n, k), 1 / (n * k))
+    back, _ = counted(write_power, net.budget, shares, u, gains[b])
     assert there + back == pytest.approx(complexity.reduction_flops(n, k), rel=0.1)
 
-    alone = slots.strength[:, 0], slots.coupling[:, 0, 0]
-    flops, (_, steps) = counted(water_filling.fill, *alone, np.empty(n))
-    assert steps == water_filling.allocate(net, draw, pairs).n_iter
+    takers = shares.strength[:, 0], shares.coupling[:, 0, 0], shares.weight[:, 0]
+    flops, (_, steps) = counted(water_filling.fill, *takers, np.empty(n))
+    assert steps == water_filling.allocate(net, gains[b], pairs).n_iter
     # the bracket of the level before the first step takes about as much as a step
     assert flops / (steps + 0.5) == pytest.approx(complexity.water_filling_flops(n), rel=0.3)
 
     # from equal shares, which no structure suggests: many iterations
-    counts, floor = np.full(n, k), net.min_rate * np.log(2.0) * n * k
-    unlogged = np.empty((0, interior_point.TRACED)), np.empty((0, n, k))
-    flops, (n_iter, _, _) = counted(
-        central_path.follow,
-        *(counts, slots.strength, slots.coupling, shares, 0.5, floor, 1e-8),
-        *unlogged,
-    )
+    flops, (n_iter, _, _) = counted(follow, shares, u, workspace(n, k), 0.5, 1e-8)
     assert n_iter > 5
     formula = complexity.interior_point_flops(n, k)
     assert flops / (n_iter + 1) == pytest.approx(formula, rel=0.25)

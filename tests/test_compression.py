@@ -107,8 +107,7 @@ def test_the_size_free_artefact_equals_keras(n, m, k, gain, tmp_path):
     bias = np.array([-20.0, 40.0, 20.0, 10.0])
     model.set_weights([*others, 10 * rng.standard_normal(kernel.shape), bias])
     mine = deployed_power(model, net, gains, assignment, tmp_path)
-    u = model.predict(layers.problem(shares, 4), verbose=0).prod(axis=-1)
-    theirs = polytope.power(net, shares, u[..., : shares.users.shape[-1]])
+    theirs = learning.allocate(model, net, gains, assignment).power
     np.testing.assert_array_equal(np.isnan(mine).any(axis=(1, 2)), ~shares.feasible)
     np.testing.assert_allclose(mine / net.budget, theirs / net.budget, atol=1e-5)
     moved = np.abs(mine - untrained).max(axis=(1, 2))[shares.feasible] > 1e-3 * net.budget
@@ -124,8 +123,8 @@ def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, tmp_path):
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     assert all(array.dtype.kind in "ifuU" for array in arrays.values())
-    np.savez(path, **(arrays | {"version": 2}))
-    with pytest.raises(ValueError, match="version 2"):
+    np.savez(path, **(arrays | {"version": 1}))
+    with pytest.raises(ValueError, match="has version 1"):
         deployed.load(path)
     np.savez(path, **(arrays | {"kind": np.array([{}], object)}))
     with pytest.raises(ValueError, match="allow_pickle"):
@@ -178,15 +177,42 @@ def test_a_damaged_artefact_is_refused(trained, tmp_path, kind, name, damage):
         deployed.load(tmp_path / "array.npy")
 
 
-def test_a_network_without_an_artefact_of_its_kind_is_refused(tmp_path):
-    """Its last layer alone does not make a network the size-free one."""
-    problem = keras.Input((None, 4, 5))
-    logits = keras.layers.Dense(4)(layers.AtThePrice()(problem))
-    other = keras.Model(problem, layers.SpareShares()(problem, logits), name="other")
-    with pytest.raises(ValueError, match="'other' ends in SpareShares"):
-        compression.save(other, tmp_path / "network.npz")
-    with pytest.raises(ValueError, match="ends in WaterLevel"):
-        compression.save(compression.quantise(learning.equivariant_network()), tmp_path / "n.npz")
+def test_a_network_without_an_artefact_is_refused_before_a_file_is_written(tmp_path):
+    kept, dense = tmp_path / "network.npz", keras.layers.Dense
+    compression.save(learning.imitation_network(NET), kept)
+    before, seen = kept.read_bytes(), keras.Input((None, 32))
+    shares = keras.Model(seen, layers.SpareShares()(seen, dense(4)(seen)), name="own")
+
+    def papers(*hidden):
+        flat = keras.Input((10, 10)), keras.layers.Flatten()
+        return keras.Sequential([*flat, *hidden, keras.layers.Reshape((10, 10))])
+
+    for match, model in (
+        ("'own' is of kind 'shares'", shares),
+        ("a Dense; it must", papers(dense(8, activation="tanh"), dense(100))),
+        ("a Dense; it must", papers(dense(8), dense(100))),
+        ("a Dense; it must", papers(dense(100, activation="softplus"))),
+        ("a Dense; it must", papers(dense(100, use_bias=False))),
+        ("a Dropout; it must", papers(keras.layers.Dropout(0.5), dense(100))),
+    ):
+        with pytest.raises(ValueError, match=match):
+            compression.save(model, kept)
+    assert kept.read_bytes() == before and [*tmp_path.iterdir()] == [kept]
+
+
+def test_models_that_do_not_serve_are_refused(trained, draws):
+    blocks = compression.circulant_network(NET)
+    for match, call in (
+        ("a BlockCirculant; it", lambda: compression.prune(blocks, NET, *draws[:2])),
+        ("a BlockCirculant; it", lambda: compression.quantise(blocks)),
+        (
+            "must be imitation",
+            lambda: compression.with_group_lasso(learning.equivariant_network(), 1),
+        ),
+        ("artefact is None", lambda: deployed.power(None, NET, *draws[:2])),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
 
 
 def test_running_an_artefact_needs_no_keras(trained, tmp_path):

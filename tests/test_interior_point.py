@@ -4,7 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-from checks import CONVENTIONS, draws, pairs_of, slsqp_rate, stationarity_gap
+from checks import (
+    CONVENTIONS,
+    assert_allocation,
+    draws,
+    pairs_of,
+    same,
+    slsqp_rate,
+    stationarity_gap,
+    weighted_sum_rate,
+)
 from scipy.optimize import nnls
 
 from nomalib import interior_point, optimum, rates, water_filling
@@ -108,8 +117,8 @@ def test_trace_is_the_path_to_what_allocate_returns(residual):
         path = interior_point.trace(net, gains[b], assignment[b])
         assert {len(part) for part in path} == {found.n_iter[b] + 1}
         np.testing.assert_array_equal(path.power[-1], found.power[b])
-        assert path.residual[-1] == found.residual[b] <= TOL
-        assert (path.residual[:-1] > TOL).all()
+        assert max(found.residual[b], 3 * path.residual[-1]) <= TOL
+        assert (path.residual[:-1] > TOL / 3).all()
         many = np.broadcast_to(gains[b], path.power.shape)
         spent, got = path.power.sum(axis=(1, 2)), rates.rates(net, many, assignment[b], path.power)
         np.testing.assert_allclose(spent, net.budget, rtol=1e-12)
@@ -128,13 +137,39 @@ def test_trace_is_the_path_to_what_allocate_returns(residual):
 
 
 def test_restarts_never_lose_and_find_the_takers_at_little_noise():
-    """Against the certified optimum: one start is short on average, restarts are within 0.01 %."""
+    """Against the certified optimum: one start is short on average, restarts are within 1e-5."""
     net = Network(noise=1e-3, sic_residual=np.random.default_rng(7).random((10, 10)))
-    case = net, *draws(net, 60, 8)
+    case = net, *draws(net, 200, 8)
     best = optimum.allocate(*case).sum_rate
     one, many = (
-        1 - rates.sum_rate(*case, interior_point.allocate(*case, restarts=restarts).power) / best
-        for restarts in (0, 5)
+        1 - interior_point.allocate(*case, restarts=restarts).sum_rate / best for restarts in (0, 5)
     )
-    assert not (many > one + 1e-10).any()
-    assert np.nanmean(one) > 5e-4 and np.nanmean(many) < 1e-4
+    assert not (many > one).any()
+    assert np.nanmean(one) > 1e-5 and np.nanmean(many) < 1e-5
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("residual", [0.0, 0.01, 1.0, "uneven"])
+def test_weighted_draws_end_at_points_of_karush_kuhn_and_tucker(convention, residual):
+    rng = np.random.default_rng(9)
+    net = Network(
+        sic_residual=rng.random((10, 10)) if residual == "uneven" else residual,
+        noise=0.01,
+        min_rate=rng.choice([0.0, 0.05, 0.2], 10),
+        interference_gain=convention,
+    )
+    case, weights = (net, *draws(net, 1600, 9)), rng.random((1600, 10))
+    found = interior_point.allocate(*case, weights=weights)
+    assert found.feasible.sum() > 1250
+    assert_allocation(*case, found, weights=weights, tolerance=1e-7)
+    assert found.converged[found.feasible].all()
+    once = interior_point.allocate(*case, restarts=0, weights=weights)
+    assert not (found.sum_rate < once.sum_rate).any()
+    sum_rate = weighted_sum_rate(*case, found.power, weights)
+    np.testing.assert_allclose(found.sum_rate, sum_rate, rtol=1e-12)
+
+
+def test_weights_of_one_are_none():
+    net = Network(sic_residual=np.random.default_rng(7).random((10, 10)))
+    case = net, *draws(net, 50, 1)
+    same(*(interior_point.allocate(*case, weights=w) for w in (None, np.ones(10))))

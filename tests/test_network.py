@@ -14,7 +14,7 @@ def test_network_is_frozen_and_keeps_its_own_copy_of_an_array():
     residual = np.zeros((10, 10))
     net = Network(sic_residual=residual)
     residual[0, 0] = 1.0
-    assert net.residual.max() == 0.0
+    assert net.epsilon.max() == 0.0
     with pytest.raises(ValueError, match="read-only"):
         net.sic_residual[0, 0] = 1.0
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -64,7 +64,8 @@ def test_random_assignments_are_independent_and_repeat_with_the_seed():
     assert np.abs(many.mean(axis=0) - 0.3).max() < 5 * np.sqrt(0.3 * 0.7 / 400)
 
 
-def test_whether_the_residual_is_uniform():
-    rows = np.repeat(np.random.default_rng(0).random((3, 1)), 4, axis=1)
-    for residual, uniform in ((0.3, True), (rows, True), (rows * [1, 1, 1, 0.5], False)):
-        assert Network(3, 4, sic_residual=residual).uniform_residual == uniform
+def test_a_minimal_rate_of_each_user():
+    net = Network(2, 3, min_rate=[0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(net.min_rates, [0.0, 1.0, 2.0])
+    np.testing.assert_allclose(net.min_sinr, [0.0, 1.0, 3.0], rtol=1e-15)
+    np.testing.assert_array_equal(Network(2, 3, min_rate=0.5).min_rates, [0.5] * 3)

