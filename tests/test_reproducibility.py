@@ -1,6 +1,7 @@
 """A seed gives the same numbers: whatever the threads and the order, and from a record alone."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,3 +93,29 @@ def test_a_record_is_rebuilt_from_its_own_parameters(tmp_path):
     assert len(measured) >= 18 and measured.keys() <= again["metrics"].keys()
     for name, value in measured.items():
         np.testing.assert_array_equal(again["metrics"][name], value, name)
+
+
+LEVEL = """
+from nomalib import water_filling
+import numpy as np
+print(water_filling.fill(np.ones(2), np.zeros(2), np.ones(2), np.ones(2))[0])
+"""
+
+
+def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
+    """In the user's own cache folder too; what is called stands in another file than its caller."""
+    shutil.copytree(ROOT / "nomalib", tmp_path / "nomalib", ignore=shutil.ignore_patterns("__*__"))
+    shutil.copy(ROOT / "nomalib/__init__.py", tmp_path / "nomalib")
+    settings = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    found = []
+    for edit in ("", "", "head = 0.5 * head\n    "):
+        path = tmp_path / "nomalib/subchannel.py"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("if not head > 0.0:", f"{edit}if not head > 0.0:", 1))
+        command = [sys.executable, "-c", LEVEL]
+        run = subprocess.run(
+            command, env=os.environ | settings, cwd=tmp_path, check=True, capture_output=True
+        )
+        found.append(float(run.stdout))
+    assert found[0] == found[1] == 1.5 and found[2] == pytest.approx(2.0)
+    assert any((tmp_path / "cache").rglob("*.nbi"))
