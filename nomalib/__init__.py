@@ -1,6 +1,6 @@
 """Resource management in downlink NOMA networks: allocation, learning and scheduling.
 
-In reading order; a module imports only what stands above it, but for the core's underscored parts.
+In reading order; what is indented is a part of what stands above it. Imports go one way.
 
     network         the cell: N subchannels, M users, budget, ε, R_min; draws of gains
     rates           (1)–(7): SIC order, interference, SINR, rates, violation, score
@@ -14,6 +14,7 @@ In reading order; a module imports only what stands above it, but for the core's
     matching        scheduling by swaps, Algorithm 2 (PAUS)
       _swaps          its compiled loop; _board, what a schedule in the making is worth
     learning        the paper's network, and one that is feasible by construction
+      layers          what both need of Keras beyond its own
       _imitated       what surrounds the former's output; _features, the latter's
 
 These nine are the core. Beside them:
@@ -22,7 +23,6 @@ These nine are the core. Beside them:
     optimum         any ε and weights, under a certified bound (_search)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
-    layers          heads and losses for Keras
     compression     smaller networks, and their artefacts; deployed runs these without Keras
     complexity      operations, (22)–(25)
     records, plots  what the book's runs write and show

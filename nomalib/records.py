@@ -187,7 +187,7 @@ def seconds(
 def glued(prefix: str, **numbers: Any) -> None:
     """Glues numbers for the text of a chapter: `name` as "prefix_name".
 
-    >>> glued("ipm", settled=12, behind=np.float64(0.5))
+    >>> glued("ipm", settled=12, behind=0.5)
     """
     from myst_nb import glue  # which the book needs, but not the package
 

@@ -153,12 +153,24 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         assert printed(text).replace("\u202f", " ") == as_printed
 
 
+def glued_names(tree):
+    """Of glue("name", …) and glued("prefix", name=…), as far as they stand in the call."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            first, function = node.args[0].value, ast.unparse(node.func).rpartition(".")[2]
+            names |= {first} if function == "glue" else set()
+            if function == "glued":
+                names |= {f"{first}_{keyword.arg}" for keyword in node.keywords if keyword.arg}
+    return names
+
+
 def test_names_are_unique_in_the_whole_book():
     figures, glued = Counter(), Counter()
     for path in CHAPTERS:
         for cell in code_cells(path):
             figures[cell.metadata.get("mystnb", {}).get("figure", {}).get("name")] += 1
-            glued.update(set(re.findall(r"glue\(\s*\"(\w+)\"", cell.source)))
+            glued.update(glued_names(parsed(cell)))
     del figures[None]
     assert [name for name, count in (figures + glued).items() if count > 1] == []
     assert len(figures) > 10 and len(glued) > 10

@@ -35,10 +35,8 @@ def as_rest(app, what, name, obj, options, lines):
 
 def skip(app, what, name, obj, skipped, options):
     # The fields of a NamedTuple: its docstring lists them, their own say "Alias for field number".
-    # What Numba compiles: the modules share it among themselves, on arrays nobody checks.
     # And what Keras asks of a layer to be saved, with Keras's own words.
-    kind = type(obj).__name__
-    return True if kind in ("_tuplegetter", "CPUDispatcher") or name == "get_config" else None
+    return True if type(obj).__name__ == "_tuplegetter" or name == "get_config" else None
 
 
 def setup(app):
