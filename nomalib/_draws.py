@@ -1,6 +1,6 @@
 """What a user passes to an allocator: checked once, and laid out for the kernels."""
 
-from math import log, sqrt
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,14 +67,15 @@ def flat_draws(
     lead = gains.shape[:-2]
     weights = checked_weights(net, weights, lead)
     flat = gains.reshape((-1, *gains.shape[-2:])), assigned.reshape((-1, *gains.shape[-2:]))
-    min_rate = log(2.0) * net.min_rates
-    for array in (*flat, weights, min_rate):
+    for array in (*flat, weights):
         # views; kernels are compiled for one kind of array, and write to none
         array.setflags(write=False)
     receiver = net.interference_gain == "receiver"
     slots = max(1, loads(flat[1])[0])
     snr = net.budget / net.noise
-    return Draws(*flat, weights, snr, net.min_sinr, min_rate, net.epsilon, receiver, slots), lead
+    return Draws(
+        *flat, weights, snr, net.min_sinr, net.min_nats, net.epsilon, receiver, slots
+    ), lead
 
 
 def checked_draws(

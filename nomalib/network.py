@@ -120,10 +120,15 @@ class Network:
         return self._full(self.min_rate, (self.n_users,))
 
     @cached_property
+    def min_nats(self) -> Array:
+        """R_min [nats] of every user as an (M,) array, read-only."""
+        return self._full(np.log(2.0) * self.min_rates, (self.n_users,))
+
+    @cached_property
     def min_sinr(self) -> Array:
         """t = 2^R_min − 1 of every user as an (M,) array, read-only."""
         # expm1, for 2^R_min − 1 loses digits where R_min is small
-        return self._full(np.expm1(np.log(2.0) * self.min_rates), (self.n_users,))
+        return self._full(np.expm1(self.min_nats), (self.n_users,))
 
     def _full(self, value: ArrayLike, shape: tuple[int, ...]) -> Array:
         array = np.full(shape, value)

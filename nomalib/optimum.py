@@ -5,10 +5,10 @@ every price λ > 0 of power, the Lagrangian bounds the optimum from above:
 
     R_total ≤ Σ w R_min + λ + Σ_i φ_i(λ),   φ_i(λ) = max { R_i(u) − λ Σ u : u ≥ 0, Σ u ≤ 1 }  (dual)
 
-φ_i has a closed form where the strongest user takes all and where SIC is perfect
-(`nomalib.subchannel`; there without Σ u ≤ 1, which no price near the best one needs), and is bounded by a search over at most K shares elsewhere
-(`nomalib._search`). The bound is convex in λ: its least value is looked for, and the shares that
-attain it are tried as an allocation.
+φ_i has a closed form where the strongest user takes all and where SIC is perfect (there without the
+condition Σ u ≤ 1, which at a price near the best one costs nothing; `nomalib.subchannel`), and is
+bounded by a search over at most K shares elsewhere (`nomalib._search`). The bound is convex in λ:
+its least value is looked for, and the shares that attain it are tried as an allocation.
 """
 
 from typing import NamedTuple

@@ -45,7 +45,8 @@ def rate(i, k, shares, u, below):
     """R(u)."""
     total = 0.0
     for j in range(k):
-        total += shares.weight[i, j] * log1p(shares.strength[i, j] * u[i, j] / below[i, j])
+        if u[i, j] > 0.0:
+            total += shares.weight[i, j] * log1p(shares.strength[i, j] * u[i, j] / below[i, j])
     return total
 
 
@@ -58,9 +59,10 @@ def slope(i, k, shares, u, below, out):
         signal = shares.strength[i, j] * u[i, j]
         scale = shares.weight[i, j] / (below[i, j] + signal)
         out[i, j] += shares.strength[i, j] * scale
-        lost = signal * scale / below[i, j]
-        for other in range(k):
-            out[i, other] -= shares.coupling[i, j, other] * lost
+        if signal > 0.0:
+            lost = signal * scale / below[i, j]
+            for other in range(k):
+                out[i, other] -= shares.coupling[i, j, other] * lost
 
 
 @inlined
