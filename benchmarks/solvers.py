@@ -18,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import NamedTuple  # noqa: E402
 
 import casadi  # noqa: E402
@@ -28,6 +29,7 @@ from scipy import optimize  # noqa: E402
 from nomalib import interior_point, optimum, rates, water_filling  # noqa: E402
 from nomalib.derivatives import derivatives  # noqa: E402
 from nomalib.network import Network, draw_gains, random_assignment  # noqa: E402
+from nomalib.records import seconds  # noqa: E402
 
 VIOLATION = 1e-6
 
@@ -57,7 +59,7 @@ def problem(net: Network, gains: np.ndarray, assigned: np.ndarray) -> Problem:
     for a, (i, j) in enumerate(where):
         for b, (other, k) in enumerate(where):
             if i == other and j != k:
-                share = net.residual[i, k] if gains[i, k] < gains[i, j] else 1.0
+                share = net.epsilon[i, k] if gains[i, k] < gains[i, j] else 1.0
                 whose = k if net.interference_gain == "interferer" else j
                 below[a, b] = share * gains[i, whose] ** 2 * net.budget / net.noise
     signal = gains[assigned] ** 2 * net.budget / net.noise
@@ -183,21 +185,6 @@ def by_ipopt(net: Network, assigned: np.ndarray) -> Callable[[Problem], tuple[np
     return solve
 
 
-def median_time(run: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
-    """Medians of the wall and of the processor times [s] of a call, after one that is not counted.
-
-    The processor's time, a sum over threads, is what stays the same while others use the machine.
-    """
-    run()
-    took = []
-    for _ in range(repeats):
-        start = time.perf_counter(), time.process_time()
-        run()
-        took.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    wall, processor = np.median(took, axis=0)
-    return float(wall), float(processor)
-
-
 def compare(net: Network, n_labels: int, n_external: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     gains, assignment = draw_gains(net, n_labels, rng), random_assignment(net, rng)
@@ -210,12 +197,13 @@ def compare(net: Network, n_labels: int, n_external: int, seed: int) -> None:
     cores = min(2, os.cpu_count() or 1)
     for name, run in allocators.items():
         found = run()
-        reached[name] = rates.sum_rate(net, gains, assignment, found.power)
+        reached[name] = found.sum_rate
         share[name] = found.converged[found.feasible].mean()
         numba.set_num_threads(1)
-        one, processor = median_time(run)
+        # the processor's time is what stays the same while others use the machine
+        one, processor = seconds(run), seconds(run, clock=time.process_time)
         numba.set_num_threads(cores)
-        several, _ = median_time(run)
+        several = seconds(run)
         rows[name] = (processor / n_labels, n_labels / one, n_labels / several)
     usable = np.flatnonzero(found.feasible)[:n_external]
     print(
@@ -292,12 +280,12 @@ def grow(title: str, nets: dict[int, Network], labels: Callable[[int], int], see
     for size, net in nets.items():
         rng = np.random.default_rng(seed)
         gains, assignment = draw_gains(net, labels(size), rng), random_assignment(net, rng)
-        times.append(
-            [
-                median_time(lambda: method(net, gains, assignment), 3)[1] / labels(size)  # noqa: B023
-                for method in (interior_point.allocate, water_filling.allocate)
-            ]
-        )
+        calls = [
+            partial(method, net, gains, assignment)
+            for method in (interior_point.allocate, water_filling.allocate)
+        ]
+        took = [seconds(call, repeats=3, clock=time.process_time) for call in calls]
+        times.append(np.divide(took, labels(size)))
         print(f"{size:10} {1e6 * times[-1][0]:16.2f} {1e6 * times[-1][1]:16.2f}", flush=True)
     slopes = np.polyfit(np.log(sizes), np.log(times), 1)[0]
     print(f"{'exponent':>10} {slopes[0]:16.2f} {slopes[1]:16.2f}")
@@ -321,13 +309,8 @@ def latency(net: Network, seed: int) -> None:
         ("water-filling", water_filling.allocate),
         ("interior point", interior_point.allocate),
     ):
-        took = []
-        method(net, gains, assignment)
-        for _ in range(3000):
-            start = time.perf_counter()
-            method(net, gains, assignment)
-            took.append(time.perf_counter() - start)
-        median, tail = np.percentile(took, [50, 99])
+        call = partial(method, net, gains, assignment)
+        median, tail = (seconds(call, repeats=3000, quantile=q) for q in (0.5, 0.99))
         print(f"{name:16} median {1e6 * median:7.1f} µs   99 % within {1e6 * tail:7.1f} µs")
 
 
@@ -338,8 +321,8 @@ def mixed_residuals(net: Network, n_labels: int, seed: int) -> None:
         sic_residual=rng.uniform(0, 1, (net.n_subchannels, net.n_users)), noise=net.noise
     )
     gains, assignment = draw_gains(uneven, n_labels, rng), random_assignment(uneven, rng)
-    _, took = median_time(lambda: optimum.allocate(uneven, gains, assignment), 1)
-    best = optimum.allocate(uneven, gains, assignment)
+    search = partial(optimum.allocate, uneven, gains, assignment)
+    best, took = search(), seconds(search, repeats=1, clock=time.process_time)
     print(f"\nε ~ U(0, 1) for each pair, {n_labels} labels, σ₀² = {net.noise} W")
     print(
         f"certified optimum: {1e3 * took / n_labels:.2f} ms of CPU a label, "
@@ -347,7 +330,7 @@ def mixed_residuals(net: Network, n_labels: int, seed: int) -> None:
     )
     for restarts in (0, 5):
         local = interior_point.allocate(uneven, gains, assignment, restarts=restarts)
-        short = 1 - rates.sum_rate(uneven, gains, assignment, local.power) / best.sum_rate
+        short = 1 - local.sum_rate / best.sum_rate
         print(
             f"interior point, {restarts} restarts: short by {np.nanmean(short):.1e} on average, "
             f"{np.nanmax(short):.1e} at most"
