@@ -47,7 +47,10 @@ def test_an_allocator_in_numpy_stands_in_for_any_other():
 EDITS = {
     "_board.py": (
         ("NONE, QOS, FEASIBLE = range(3)", "NONE, QOS, FEASIBLE, HALF = range(4)"),
-        ("owed * (1.0 - QOS_TOLERANCE)", "owed * (0.5 if rule.guard == HALF else 1.0 - QOS_TOLERANCE)"),
+        (
+            "owed * (1.0 - QOS_TOLERANCE)",
+            "owed * (0.5 if rule.guard == HALF else 1.0 - QOS_TOLERANCE)",
+        ),
     ),
     "_swaps.py": (
         ("    FEASIBLE,\n", "    FEASIBLE,\n    HALF,\n"),
