@@ -62,11 +62,12 @@ def test_paus_is_within_one_percent_of_the_bound(net, n_draws):
     assert ratio.mean() >= 0.99
 
 
-def test_low_snr_and_hopeless_users_keep_the_bound_a_bound():
+def test_low_snr_hopeless_users_and_r_min_of_each_keep_the_bound_a_bound():
     for net in (
         Network(3, 3, 2, 2, noise=100.0),
         Network(3, 3, 2, 2, noise=1e3, min_rate=0.05),
         Network(3, 3, 2, 2, sic_residual=1.0, min_rate=1.5),
+        Network(3, 3, 3, 2, sic_residual=0.0, min_rate=[0.0, 0.1, 1.5]),
     ):
         gains, _ = draws(net, 10, 8)
         gains[0, 0] = 0.0

@@ -1,5 +1,6 @@
 """Oracle: exchange stability by trying every exchange."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -28,6 +29,8 @@ def scenarios(draw):
         interference_gain=draw(st.sampled_from(CONVENTIONS)),
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if draw(st.booleans()):  # R_min of each user, where the strongest still takes all
+        net = replace(net, sic_residual=0.0, min_rate=rng.choice([0.0, 0.01, 0.5], net.n_users))
     gains, start = draws(net, 1, rng, one_assignment=True)
     return net, gains[0], start, rng
 
