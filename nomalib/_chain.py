@@ -61,7 +61,7 @@ def link(row, gain, t, epsilon, draws, chain):
 
 @inlined
 def follow_chain(k, chain):
-    """(chain) without slack for k ≥ 1 users: b and s into `chain`; returns F_1 and 1 − κ."""
+    """(chain) without slack for k ≥ 1 users: b and s into `chain`; returns F_1 and κ."""
     base, slope = 0.0, 1.0
     kept_base, kept = 0.0, 0.0
     chain.base[0], chain.slope[0] = base, slope
@@ -72,24 +72,22 @@ def follow_chain(k, chain):
         kept_base += chain.epsilon[j] * chain.t[j] * base
         kept += chain.epsilon[j] * chain.t[j] * slope
         chain.base[j], chain.slope[j] = base, slope
-    room = 1.0 - kept
-    return (chain.noise[0] + kept_base) / room, room
+    return (chain.noise[0] + kept_base) / (1.0 - kept), kept
 
 
-@compiled
+@inlined
 def strongest_terms(k, chain):
     """(n, α, q) of a subchannel of k ≥ 1 users: least power, strength and coupling of its first.
 
     As `reduce_subchannel` has them, but for a power of 1 to spare; n is inf where R_min cannot be
     met. With V of the first user, V_11 = κ/((1 + t_1)(1 − κ)) and V_j1 = s_j/((1 + t_1)(1 − κ)).
     """
-    first, room = follow_chain(k, chain)
-    if not room > 0.0:
-        return np.inf, 0.0, 0.0
-    t, cost = chain.t, chain.cost
-    need, total = t[0] * first * cost[0], cost[0] * (t[0] + room)
+    first, kept = follow_chain(k, chain)
+    need, total = chain.t[0] * first * chain.cost[0], chain.cost[0] * (1.0 + chain.t[0] - kept)
     for j in range(1, k):
-        need += t[j] * (chain.base[j] + chain.slope[j] * first) * cost[j]
-        total += t[j] * chain.slope[j] * cost[j]
+        need += chain.t[j] * (chain.base[j] + chain.slope[j] * first) * chain.cost[j]
+        total += chain.t[j] * chain.slope[j] * chain.cost[j]
+    if not kept < 1.0:
+        need, kept, first, total = np.inf, 0.0, 1.0, np.inf
     scale = 1.0 / (first * total)
-    return need, room * scale, (1.0 - room) * scale
+    return need, (1.0 - kept) * scale, kept * scale

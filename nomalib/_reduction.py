@@ -133,9 +133,9 @@ def reduce_draw(draws, b, gains, weights, chain, shares):
             link(row, gains[i, j], draws.t[j], draws.epsilon[i, j], draws, chain)
             shares.weight[i, row] = weights[j]
             least_rate += weights[j] * draws.min_rate[j]
-        first, room = follow_chain(k, chain)
-        if room > 0.0:
-            spare -= reduce_subchannel(i, k, first, room, chain, shares)
+        first, kept = follow_chain(k, chain)
+        if kept < 1.0:
+            spare -= reduce_subchannel(i, k, first, 1.0 - kept, chain, shares)
         else:
             spare = np.nan
             for row in range(k):
