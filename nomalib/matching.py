@@ -135,23 +135,15 @@ def paus(
     """Power allocation and user scheduling in turn until neither raises the rate: Algorithm 2.
 
         1. The allocator's powers for the start.
-        2. At optimal powers: one swap matching that looks ahead to them, and the allocator's powers
-           for its schedule. At fixed ones: the same for what needs least power, in draws that
-           cannot meet R_min at the start.
-        3. At fixed powers: (a) swap matching, (b) the allocator's powers for its schedule, until
-           (b) does not raise the sum rate.
+        2. At optimal powers: a swap matching that looks ahead to them (to the best ones that the
+           strongest users take), and the allocator's powers for its schedule. At fixed ones: the
+           same for least power, where R_min cannot be met.
+        3. At fixed powers: (a) swap matching, (b) the allocator's powers, while these help.
 
-    As printed it is `rule="rate", moves=False`, but for (b), which is kept only where it raises the
-    sum rate: as printed, the loop cycles in some 4 % of runs; so it ends, but R_min may be broken.
+    As printed it is `rule="rate", moves=False`, but for (b), kept only where it raises the rate: as
+    printed, the loop cycles in some 4 % of runs; so it ends, but R_min may be broken.
 
-    Args:
-        net: the scenario. Where the strongest user of a subchannel need not take all, "optimum"
-            looks ahead to the powers that are best among those which give it the spare power.
-        gains, assignment, rule, moves: as of `swap_matching`.
-        allocate: any allocator, `(net, gains, assignment) -> Allocation`.
-
-    Returns:
-        A `Matching`; its trace has one entry after each stage that raised the rate.
+    `allocate` is any allocator; all else is as of `swap_matching`.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> m = paus(net, [[1.0, 0.1], [0.1, 1.0]], [[False, True], [True, False]])
@@ -159,9 +151,9 @@ def paus(
     array([0.014, 1.17 ])
     """
     check_choice("rule", rule, RULES)
-    (powers, guard), moves = RULES[rule], checked_flag("moves", moves)
+    fixed, moves = RULES[rule][0] == _board.FIXED, checked_flag("moves", moves)
     draws, lead = flat_draws(net, gains, assignment)
-    everyone, gains = np.arange(len(draws.gains)), draws.gains
+    gains, everyone = draws.gains, np.arange(len(draws.gains))
     schedule = np.array(np.broadcast_to(draws.assignment, gains.shape))
     power, rate = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
     n_swaps, steps = np.zeros(len(gains), np.int64), []
@@ -176,17 +168,15 @@ def paus(
         return up
 
     power_stage(everyone, schedule.copy())  # 1
-    fixed = powers == _board.FIXED
     ahead = np.flatnonzero(np.isnan(rate)) if fixed else everyone  # 2
     if ahead.size:
-        aim = _board.LEAST if fixed else powers, _board.NONE
+        aim = _board.LEAST if fixed else _board.OPTIMAL, _board.NONE
         found, _, made, _ = _swaps.exchange(net, draws, ahead, schedule[ahead], None, aim, moves)
         n_swaps[ahead] = np.where(power_stage(ahead, found), made, 0)
     at = np.flatnonzero(~np.isnan(rate) & fixed)  # 3
     while at.size:
-        schedule[at], power[at], made, _ = _swaps.exchange(
-            net, draws, at, schedule[at], power[at], (powers, guard), moves
-        )
+        start = schedule[at], power[at], RULES[rule], moves
+        schedule[at], power[at], made, _ = _swaps.exchange(net, draws, at, *start)
         n_swaps[at] += made
         rate[at] = _sum_rates(net, gains[at], schedule[at], power[at])
         steps.append(rate.copy())
