@@ -20,6 +20,7 @@ In reading order; what is indented is a part of what stands above it. Imports go
 These nine are the core. Beside them:
 
     baselines       Max and Rand
+    channel         cells with distances, and channels of others
     optimum         any ε and weights, under a certified bound (_search)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
