@@ -19,7 +19,7 @@ In reading order; what is indented is a part of what stands above it. Imports go
 
 These nine are the core. Beside them:
 
-    baselines       Max and Rand
+    baselines       Max and Rand; any totals, split exactly
     channel         cells with distances, and channels of others
     optimum         any ε and weights, under a certified bound (_search)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
@@ -27,6 +27,7 @@ These nine are the core. Beside them:
     compression     smaller networks, and their artefacts; deployed runs these without Keras
     complexity      operations, (22)–(25)
     records, plots  what the book's runs write and show
+    verdict         intervals of paired means, and what they say of a claim
 
 A public function checks its arguments once and raises a ValueError that names the argument, the
 value, the draw and what is allowed; what stands under "Raises" comes on top. Arrays are float64,

@@ -14,9 +14,9 @@ from nomalib._checks import Array, Weights
 from nomalib._compile import compiled
 from nomalib._draws import Draws, checked_draws, empty_shares, flat_draws
 from nomalib._reduction import reduce_draws
+from nomalib.baselines import split_totals
 from nomalib.network import Network
-from nomalib.polytope import Allocation, over_draws, reduce
-from nomalib.polytope import power as spent
+from nomalib.polytope import Allocation, over_draws
 
 LARGEST_GAIN = 1e20  # that it reads: products with its weights stay finite
 
@@ -97,29 +97,17 @@ def training_data(
 
 
 def repair(net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike) -> Array:
-    """A feasible power near a power that may break R_min [W], (…, N, M); NaN where infeasible.
+    """The totals of a power that may break R_min, split by `baselines.split_totals` [W]; (…, N, M).
 
-    In shares of the spare power a broken R_min shows as a negative share: it counts as 0, and the
-    others are scaled to spend the budget.
-
-    Arguments as of `rates.rates`.
+    What is then short of the optimum is what the totals are worth. NaN where infeasible. Arguments
+    as of `rates.rates`.
 
     >>> net = Network(n_subchannels=1, n_users=2, noise=1.0, power_dbm=30.0, min_rate=1.0)
     >>> repair(net, [[9.0, 3.0]], [[True, True]], [[1.0, 0.0]]).round(4)   # user 1 gets R_min
     array([[0.0889, 0.9111]])
     """
-    shares = reduce(net, gains, assignment)
-    x = rates.checked_power(net, np.asarray(gains), power) / net.budget
-    x = np.take_along_axis(x, np.maximum(shares.users, 0), axis=-1)
-    # an idle slot stands alone, and an infeasible draw has no columns
-    filled = shares.users >= 0
-    known = filled & shares.feasible[..., None, None]
-    spread = np.where(known[..., None], shares.spread, np.eye(known.shape[-1]))
-    u = np.linalg.solve(spread, (x - shares.minimal)[..., None])[..., 0]
-    u = np.where(filled, np.maximum(u, 0.0), 0.0)
-    # where nobody is above R_min all users get the same
-    u = np.where((u == 0.0).all(axis=(-2, -1), keepdims=True), filled, u)
-    return spent(net, shares, u / u.sum(axis=(-2, -1), keepdims=True))
+    gains, _, spent = rates.checked(net, gains, assignment, power)
+    return split_totals(net, gains, assignment, spent.sum(axis=-1)).power
 
 
 @compiled

@@ -117,6 +117,7 @@ CALLS = {
     "imitate": (lambda *given: learning.imitate(MODEL, *given, POWER), DRAWS),
     "prune": (lambda *given: compression.prune(MODEL, *given), DRAWS),
     "upper_bound": (joint_bound.upper_bound, ("gains",)),
+    "equal_totals": (baselines.equal_totals, DRAWS),
     "equal_power": (baselines.equal_power, ("assignment",)),
     "random_power": (
         lambda *given: baselines.random_power(*given, np.random.default_rng(0)),

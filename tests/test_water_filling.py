@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import CONVENTIONS, draws, slsqp_rate
+from checks import CONVENTIONS, assert_feasible, draws, slsqp_rate
 from scipy.optimize import brentq
 
 from nomalib import baselines, polytope, rates, water_filling
@@ -87,3 +87,34 @@ def test_slsqp_finds_no_more(convention, residual):
         starts = [baselines.random_power(net, assignment[b], rng) for _ in range(3)]
         other = slsqp_rate(net, gains[b], assignment[b], [*starts, found.power[b]])
         assert best[b] * (1 - 1e-6) <= other <= best[b] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_any_totals_are_split_at_least_as_well_as_by_another_split(convention):
+    rng = np.random.default_rng(20)
+    net = Network(4, 6, sic_residual=0.2, min_rate=0.1, interference_gain=convention)
+    gains, assignment = draws(net, 200, 3)
+    best = water_filling.allocate(net, gains, assignment)
+    again = baselines.split_totals(net, gains, assignment, best.power.sum(axis=-1))
+    np.testing.assert_allclose(again.sum_rate, best.sum_rate, rtol=1e-9)
+    rival = polytope.reduce(net, gains, assignment)
+    u = rng.random(rival.users.shape) * (rival.users >= 0)
+    rival = polytope.allocation(net, rival, u)
+    split = baselines.split_totals(net, gains, assignment, rival.power.sum(axis=-1))
+    assert_feasible(net, gains, assignment, split.power, rival.feasible)
+    served = rival.feasible
+    totals = split.power[served].sum(axis=-1), rival.power[served].sum(axis=-1)
+    np.testing.assert_allclose(*totals, rtol=1e-9)
+    assert (split.sum_rate[served] >= rival.sum_rate[served] * (1 - 1e-9)).all()
+    assert (split.sum_rate[served] > rival.sum_rate[served] + 0.1).mean() > 0.5
+
+
+def test_totals_below_what_r_min_needs_are_raised_and_wrong_ones_refused():
+    net = Network(n_subchannels=2, n_users=2, min_rate=1.0)
+    gains, pairs = np.array([[2.0, 1.0], [1.0, 2.0]]), np.ones((2, 2), bool)
+    least = polytope.reduce(net, gains, pairs).minimal.sum(axis=-1) * net.budget
+    power = baselines.split_totals(net, gains, pairs, [1.0, 0.0]).power
+    np.testing.assert_allclose(power.sum(axis=-1), [net.budget - least[1], least[1]], rtol=1e-9)
+    for wrong in ([1.0, -1.0], [np.nan, 1.0], [np.inf, 1.0]):
+        with pytest.raises(ValueError, match=r"^totals holds .* subchannel \d"):
+            baselines.split_totals(net, gains, pairs, wrong)
