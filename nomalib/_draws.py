@@ -36,8 +36,8 @@ class Shares(NamedTuple):
         strength: α, (…, N, K); 0 in empty slots, and for an SNR below 1e-15.
         coupling: Q, (…, N, K, K); 0 in empty slots.
         weight: of the slot's user; 0 in empty slots; (…, N, K).
-        strongest: whether the best split gives all to the strongest user (`strongest_takes_all`);
-            (…, N).
+        strongest: whether the best split gives all to the strongest user (`name_takers`); (…, N).
+        single: whether the best split gives all to one user, of whatever power; (…, N).
         least_rate: weighted sum rate at the least powers [nats]; (…).
         spare: 1 − Σ x_min, (…); negative or NaN where no power meets R_min.
     """
@@ -50,6 +50,7 @@ class Shares(NamedTuple):
     coupling: Array
     weight: Array
     strongest: NDArray[np.bool_]
+    single: NDArray[np.bool_]
     least_rate: Array
     spare: Array
 
@@ -172,8 +173,8 @@ def loads(assignment):
 def empty_shares(n_draws: int, n: int, slots: int) -> Shares:
     """What a reduction fills."""
     row, slot, pair = (n_draws, n), (n_draws, n, slots), (n_draws, n, slots, slots)
-    shapes = (row, slot, slot, pair, slot, pair, slot, row, (n_draws,), (n_draws,))
-    kinds = (np.int64, np.int64, *5 * [np.float64], np.bool_, np.float64, np.float64)
+    shapes = (row, slot, slot, pair, slot, pair, slot, row, row, (n_draws,), (n_draws,))
+    kinds = (np.int64, np.int64, *5 * [float], np.bool_, np.bool_, float, float)
     return Shares._make(map(np.empty, shapes, kinds))
 
 
@@ -201,6 +202,7 @@ def view(shares, b):
         shares.coupling[b],
         shares.weight[b],
         shares.strongest[b],
+        shares.single[b],
         shares.least_rate[b],
         shares.spare[b],
     )

@@ -1,84 +1,63 @@
-"""The best split of a subchannel at a price where SIC is perfect, in closed form.
+"""The best split of a subchannel at a price where SIC is perfect and the receiver's gain counts.
 
-There Q_jk = q_j a_k for k < j and 0 elsewhere, and α_j = q_j a_j. With n_j = 1/q_j,
-c_j = 1/a_j and X_j = Σ_{k≤j} a_k u_k the value at a price is a sum of functions of one X_j each,
+There Q_jk = α_j for k < j and 0 elsewhere. With n_j = 1/α_j and X_j = Σ_{k≤j} u_k
 
-    Σ_j G_j(X_j) − w_1 log n_1,   G_j(X) = w_j log(n_j + X) − w_{j+1} log(n_{j+1} + X)
-                                           − λ (c_j − c_{j+1}) X,   0 ≤ X_1 ≤ … ≤ X_K,  (perfect)
+    R(u) − λ X_K = Σ_j w_j log((n_j + X_j)/(n_j + X_{j−1})) − λ X_K
+                 = Σ_j ∫ (w_j/(n_j + z) − λ) dz    from X_{j−1} to X_j,                    (perfect)
 
-where w, c of slot K + 1 are 0. At an optimum the X form groups of equal value. A group from s to e
-keeps the first logarithm of s and the last of e; its derivative has a quadratic numerator and at
-most one local maximum, so the K (K + 1)/2 groups give all values that an X can have, and a monotone
-dynamic program over them is exact.
+so that every unit z of power is best left to the user with the largest w_j/(n_j + z), as long as
+that is above λ. As n_1 ≤ n_2 ≤ …, of two users the weaker one overtakes the stronger one at most
+once, and the order of SIC is kept (Tse, 1997; Li and Goldsmith, 2001, for broadcast channels).
 """
-
-import numpy as np
 
 from nomalib._compile import compiled, inlined, log1p
 
 
-@inlined
-def is_perfect(i, k, coupling):
-    """Whether nobody on the subchannel hears a weaker user, nor what it takes to keep its rate."""
+@compiled
+def is_perfect(i, k, shares):
+    """Whether (perfect) holds: nobody hears a weaker user, and all hear the others alike."""
     perfect = True
     for row in range(k):
-        for col in range(row, k):
-            perfect = perfect and coupling[i, row, col] == 0.0
+        strength = shares.strength[i, row]
+        for col in range(k):
+            heard = strength if col < row else 0.0
+            perfect = perfect and abs(shares.coupling[i, row, col] - heard) <= 1e-12 * strength
     return perfect
 
 
 @inlined
-def term(j, x, noise, cost, weight, price):
-    """G_j(x) of (perfect), less its value at 0."""
-    last = j == noise.shape[0] - 1
-    value = weight[j] * log1p(x / noise[j]) - price * (cost[j] - (0.0 if last else cost[j + 1])) * x
-    return value if last else value - weight[j + 1] * log1p(x / noise[j + 1])
+def last_user(i, k, shares, price):
+    """Who has the last unit of power at a price, and how much all have then."""
+    last, total = 0, 0.0
+    for j in range(k):
+        if shares.strength[i, j] > 0.0:
+            x = shares.weight[i, j] / price - 1.0 / shares.strength[i, j]
+            if x > total:
+                last, total = j, x
+    return last, total
 
 
 @compiled
-def peak(s, e, noise, cost, weight, price):
-    """The local maximum over x ≥ 0 of G_s + … + G_e of (perfect), 0 where there is none."""
-    if e == noise.shape[0] - 1:
-        return max(0.0, weight[s] / (price * cost[s]) - noise[s])
-    near, far, lost = noise[s], noise[e + 1], weight[e + 1]
-    square = price * (cost[e + 1] - cost[s])
-    linear = weight[s] - lost + square * (near + far)
-    constant = weight[s] * far - lost * near + square * near * far
-    root = np.sqrt(max(0.0, linear * linear - 4.0 * square * constant))
-    # the root where the slope falls, without cancellation
-    x = 2.0 * constant / (root - linear) if linear < 0.0 else -0.5 * (linear + root) / square
-    return x if 0.0 < x < np.inf else 0.0
-
-
-@compiled
-def perfect_split(i, k, shares, price, u):
-    """Writes the split of (perfect), with a_1 = 1, into row i of u; returns its value."""
+def divide(i, k, shares, total, u):
+    """Writes the best split of this share of the spare power into row i of u; returns its rate."""
     for j in range(u.shape[1]):
         u[i, j] = 0.0
-    while k > 0 and shares.strength[i, k - 1] == 0.0:
-        k -= 1  # the weakest, who get nothing
-    noise, cost, weight = np.empty(k), np.empty(k), np.empty(k)
-    for j in range(k):
-        q = shares.coupling[i, j, 0] if j else shares.strength[i, 0]
-        noise[j], cost[j], weight[j] = 1.0 / q, q / shares.strength[i, j], shares.weight[i, j]
-    points = np.zeros(k * (k + 1) // 2 + 1)
-    at = 1
-    for s in range(k):
-        for e in range(s, k):
-            points[at] = peak(s, e, noise, cost, weight, price)
-            at += 1
-    points.sort()
-    # best[j, v]: the most of the first j terms while X_j is at most point v, which is taken[j, v]
-    best, taken = np.zeros((k + 1, points.size)), np.zeros((k + 1, points.size), np.int64)
-    for j in range(k):
-        for v in range(points.size):
-            value = best[j, v] + term(j, points[v], noise, cost, weight, price)
-            best[j + 1, v], taken[j + 1, v] = value, v
-            if v > 0 and best[j + 1, v - 1] >= value:
-                best[j + 1, v], taken[j + 1, v] = best[j + 1, v - 1], taken[j + 1, v - 1]
-    v = points.size - 1
-    for j in range(k - 1, -1, -1):
-        v = taken[j + 1, v]
-        below = points[taken[j, v]] if j > 0 else 0.0
-        u[i, j] = (points[v] - below) * cost[j]
-    return best[k, points.size - 1]
+    first, x, rate = -1, 0.0, 0.0
+    while x < total:
+        j, most = -1, 0.0
+        for other in range(first + 1, k):
+            a, w = shares.strength[i, other], shares.weight[i, other]
+            slope = a * w / (1.0 + a * x)
+            if slope > most or (slope == most > 0.0 and w > shares.weight[i, j]):
+                j, most = other, slope
+        if j < 0:
+            break
+        end, a, w = total, shares.strength[i, j], shares.weight[i, j]
+        for other in range(j + 1, k):
+            b, v = shares.strength[i, other], shares.weight[i, other]
+            if v > w and b > 0.0:
+                end = min(end, max(x, (w / b - v / a) / (v - w)))
+        u[i, j] = end - x
+        rate += w * log1p(a * (end - x) / (1.0 + a * x))
+        first, x = j, end
+    return rate

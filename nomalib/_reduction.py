@@ -62,24 +62,29 @@ def hear_slack(k, room, chain):
 
 
 @inlined
-def strongest_takes_all(i, k, draws, shares):
-    """Whether the best split of a subchannel's spare power is known to give all to its first user.
+def name_takers(i, at, draws, shares):
+    """Writes whether one user, and whether the strongest, is known to take all of set `at` on i.
 
-    It is where no user weighs more than the strongest, and R_min is 0 for all (then it alone makes
-    the most of all power), or the others have one ε, which is 0 or the strongest has the largest
-    R_min (theorem of `nomalib.water_filling`).
+    One does where the others have one ε, and the interferer's gain counts or that ε is 1, at which
+    both conventions are alike (theorem of `nomalib.takers`). The strongest does where nobody weighs
+    more and R_min is 0 for all (it alone makes the most of all power), or the others have one ε,
+    which is 0 or the strongest has the largest R_min (theorem of `nomalib.water_filling`).
     """
     heaviest, most_owed, lowest, highest = 0.0, 0.0, 1.0, 0.0
-    for row in range(k):
-        j = shares.users[i, row]
-        heaviest = max(heaviest, shares.weight[i, row])
+    for slot in range(shares.count[at]):
+        j = shares.users[at, slot]
+        heaviest = max(heaviest, shares.weight[at, slot])
         most_owed = max(most_owed, draws.t[j])
-        if row > 0:
+        if slot > 0:
             lowest = min(lowest, draws.epsilon[i, j])
             highest = max(highest, draws.epsilon[i, j])
-    owed_most = most_owed == draws.t[shares.users[i, 0]]
-    one_epsilon = highest == 0.0 or (lowest >= highest and owed_most)
-    return heaviest == shares.weight[i, 0] and (one_epsilon or most_owed == 0.0)
+    owed_most = shares.count[at] == 0 or most_owed == draws.t[shares.users[at, 0]]
+    one_epsilon = lowest >= highest
+    at_most = highest == 0.0 or (one_epsilon and owed_most) or most_owed == 0.0
+    shares.strongest[at] = at_most and heaviest == shares.weight[at, 0]
+    shares.single[at] = shares.strongest[at] or (
+        one_epsilon and (lowest == 1.0 or not draws.receiver)
+    )
 
 
 @inlined
@@ -161,8 +166,7 @@ def reduce_draws(draws, first, shares):
             shares.count[at, i] = sort_users(i, gains, assigned, draw.users)
         shares.least_rate[at], shares.spare[at] = reduce_draw(draws, b, gains, weights, chain, draw)
         for i in range(shares.users.shape[1]):
-            k = draw.count[i]
-            draw.strongest[i] = k == 0 or strongest_takes_all(i, k, draws, draw)
+            name_takers(i, i, draws, draw)
 
 
 @compiled

@@ -13,7 +13,8 @@ level ℓ = w/λ
 
     q (q + α) x² + (2q + α) x = α ℓ − 1   where ℓ > 1/α,   x = 0 elsewhere.                 (taker)
 
-Where SIC is perfect there is a closed form too (`nomalib._perfect_sic`).
+With the interferer's gain and one ε, one user takes all (`nomalib.takers`); with the receiver's
+gain there is a closed form where SIC is perfect (`nomalib._perfect_sic`).
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike
 from nomalib._checks import Array, check_inside, real_array
 from nomalib._compile import compiled, inlined, log1p
 from nomalib._draws import Shares, flat_shares, view
-from nomalib._perfect_sic import is_perfect, perfect_split
+from nomalib._perfect_sic import divide, is_perfect, last_user
 
 __all__ = ["excess_rate"]
 
@@ -130,8 +131,9 @@ def give(i, taker, share, u):
 def split_at(i, shares, price, u):
     """Writes the best known split into row i of u; returns its value, and whether that is φ."""
     k = shares.count[i]
-    if not shares.strongest[i] and is_perfect(i, k, shares.coupling):
-        return perfect_split(i, k, shares, price, u), True
+    if not shares.single[i] and is_perfect(i, k, shares):
+        _, total = last_user(i, k, shares, price)
+        return divide(i, k, shares, total, u) - price * total, True
     taker, value, share = best_taker(i, shares, price)
     if shares.strongest[i]:
         taker = 0
@@ -139,7 +141,7 @@ def split_at(i, shares, price, u):
             price, shares.strength[i, 0], shares.coupling[i, 0, 0], shares.weight[i, 0]
         )
     give(i, taker, share, u)
-    return value, shares.strongest[i]
+    return value, shares.single[i]
 
 
 @compiled

@@ -21,6 +21,7 @@ from nomalib import (
     optimum,
     polytope,
     rates,
+    takers,
     water_filling,
 )
 from nomalib.network import Network, draw_gains, random_assignment
@@ -111,6 +112,7 @@ CALLS = {
     "trace": (interior_point.trace, DRAWS),
     "water_filling": (water_filling.allocate, DRAWS),
     "optimum": (optimum.allocate, DRAWS),
+    "takers": (takers.allocate, DRAWS),
     "paus": (matching.paus, DRAWS),
     "size-free": (lambda *given: learning.allocate(SIZE_FREE, *given), DRAWS),
     "imitation": (lambda *given: learning.allocate(MODEL, *given), DRAWS),

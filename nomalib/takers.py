@@ -1,0 +1,174 @@
+"""One price of power, and the best split of each subchannel at it: weighted rates in closed form.
+
+*Theorem (one taker).* With the interferer's gain and one ε of all but the strongest user, any
+weights and any R_min, a subchannel of any power has a best split in which all but one user are at
+R_min. The reason, in received powers z_j and with S their sum: with v_j = log(M_j/M_{j−1}) and
+M_j = 1 + ε S + (1 − ε) Σ_{k≤j} z_k
+
+    R_j = v_j + h(v_j),   h(v) = −log(1 − ε/(1 − ε) (e^v − 1))   convex, increasing, h(0) = 0,
+
+depends on v_j alone, R_j ≥ R_min is v_j ≥ v_min, and Σ v_j = log((1 + S)/(1 + ε S)). At a given S
+the v so lie in a simplex, on which the weighted rate is convex, and so is minus the power
+
+    Σ c_j z_j = (c_K M_K − c_1 M_0 − Σ_j (c_{j+1} − c_j) M_j)/(1 − ε),   c_j = 1/γ_j ≤ c_{j+1},
+
+for M_j is the exponential of a sum. At a price, both together are largest at a vertex. The chapter
+"Weights" has the proof for a given power too, and what follows for NOMA.
+
+So at a price a subchannel goes to the user who is worth most (`subchannel.best_taker`); and with
+the receiver's gain and perfect SIC to those of `nomalib._perfect_sic`, whose last one would alone
+have the same power. In both cases what is left is the level ℓ = 1/λ of one user for each subchannel
+(`water_filling.fill`), and to choose these users again at it, until none changes. Elsewhere the
+method is the same, but nothing is known of how good it is.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nomalib import water_filling
+from nomalib._checks import Weights
+from nomalib._compile import compiled
+from nomalib._draws import flat_draws, view
+from nomalib._perfect_sic import divide, is_perfect, last_user
+from nomalib._starts import level_of, rate_of, takers_of
+from nomalib.network import Network
+from nomalib.polytope import Allocation, allocate_draws
+from nomalib.subchannel import best_taker, give, split_at, worth
+
+__all__ = ["allocate"]
+
+# How often the users are chosen anew, and how often a price is halved for a bound.
+_ROUNDS, _HALVINGS = 40, 12
+
+
+def allocate(
+    net: Network, gains: ArrayLike, assignment: ArrayLike, weights: Weights = None
+) -> Allocation:
+    """Power at one price, on each subchannel for the users who are worth most at it.
+
+    The optimum, to rounding or to the gap of its `upper_bound`, with the interferer's gain and one
+    ε, and with the receiver's gain where ε is 0 or 1; also where `water_filling` is exact.
+    Otherwise a good start for `interior_point` and `optimum`, and `upper_bound` is inf.
+
+    Arguments are those of `polytope.reduce`.
+
+    >>> net = Network(n_subchannels=1, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
+    >>> allocate(net, [[2.0, 1.0]], [[True, True]], [1.0, 3.0]).sum_rate.round(3)  # 3 log₂(1 + 1)
+    np.float64(3.0)
+    """
+
+    def method(shares, u, n_iter, gap):
+        takers, better = takers_of(u.shape[1]), np.zeros(u.shape[1], np.int64)
+        _allocate_draws(shares, takers, better, u, n_iter, gap)
+
+    draws, lead = flat_draws(net, gains, assignment, weights)
+    return allocate_draws(method, net, draws, lead)
+
+
+@compiled
+def look(shares, price, takers, better):
+    """Writes who is worth most; by how much in all [nats], and whether a user of (perfect) is new.
+
+    At the takers' own price no rate exceeds theirs by more than what is returned.
+    """
+    more, moved = 0.0, False
+    for i in range(better.shape[0]):
+        k = better[i] = takers.slot[i]
+        if shares.strongest[i]:
+            continue
+        if not shares.single[i] and is_perfect(i, shares.count[i], shares):
+            better[i], _ = last_user(i, shares.count[i], shares, price)
+            moved = moved or better[i] != k
+        elif shares.count[i] > 1:
+            best, most, _ = best_taker(i, shares, price)
+            now, _ = worth(
+                price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k]
+            )
+            if most > now:
+                better[i] = best
+                more += most - now
+    return more, moved
+
+
+@compiled
+def change_one(shares, takers, better, value):
+    """Makes the one change to `better` that raises the rate most, if any does; the rate."""
+    best, where = value * (1.0 + 1e-14), -1
+    for i in range(better.shape[0]):
+        slot = takers.slot[i]
+        if better[i] != slot:
+            takers.slot[i] = better[i]
+            level_of(shares, takers)
+            reached = rate_of(takers)
+            if reached > best:
+                best, where = reached, i
+            takers.slot[i] = slot
+    if where >= 0:
+        takers.slot[where] = better[where]
+    return best if where >= 0 else value
+
+
+@compiled
+def least_bound(shares, one, other, u):
+    """The least λ + Σ φ of some prices between two; u is a workspace."""
+    low, high, bound = min(one, other), max(one, other), np.inf
+    for _ in range(_HALVINGS):
+        price = np.sqrt(low * high)
+        at_price = price
+        for i in range(u.shape[0]):
+            at_price += split_at(i, shares, price, u)[0]
+        bound = min(bound, at_price)
+        if u.sum() > 1.0:
+            low = price
+        else:
+            high = price
+    return bound
+
+
+@compiled
+def solve(shares, takers, better, u):
+    """Shares u of one draw; (rounds, what any others gain at most [nats])."""
+    takers.slot[:] = 0
+    level = level_of(shares, takers)
+    value, rounds, gap, exact = rate_of(takers), 0, 0.0, True
+    while level < np.inf and rounds < _ROUNDS:
+        rounds += 1
+        gap, moved = look(shares, 1.0 / level, takers, better)
+        if not moved and gap <= 1e-13 * value:
+            break
+        for i in range(better.shape[0]):  # all at once
+            takers.slot[i], better[i] = better[i], takers.slot[i]
+        other, reached = level_of(shares, takers), value
+        if not moved:
+            reached = rate_of(takers)
+        if moved or reached > value:
+            level, value = other, reached if not moved else rate_of(takers)
+            continue
+        for i in range(better.shape[0]):  # or one
+            takers.slot[i], better[i] = better[i], takers.slot[i]
+        reached = change_one(shares, takers, better, value)
+        level = level_of(shares, takers)
+        if not reached > value:
+            gap = min(gap, least_bound(shares, 1.0 / level, 1.0 / other, u) - value)
+            break
+        value = reached
+    for i in range(u.shape[0]):
+        k = shares.count[i]
+        if not shares.single[i] and is_perfect(i, k, shares):
+            divide(i, k, shares, takers.share[i], u)
+        else:
+            give(i, takers.slot[i], takers.share[i], u)
+            exact = exact and shares.single[i]
+    return rounds, max(0.0, gap) if exact else np.inf
+
+
+@compiled
+def _allocate_draws(shares, takers, better, u, n_iter, gap):
+    for b in range(u.shape[0]):
+        draw = view(shares, b)
+        if not shares.spare[b] >= 0.0:
+            continue
+        if draw.strongest.all():
+            n_iter[b], gap[b] = water_filling.solve(draw, takers.share, u[b])
+        else:
+            n_iter[b], gap[b] = solve(draw, takers, better, u[b])
