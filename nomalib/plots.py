@@ -28,6 +28,8 @@ BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY = (
     "#767676",
 )
 
+ORDER = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY)
+
 # the same scheme has the same colour and marker in every chapter
 SCHEME = {
     "PAUS": (PURPLE, "D"),
@@ -54,7 +56,7 @@ def use_style() -> None:
             "savefig.facecolor": "none",
             "axes.facecolor": "none",
             "font.size": 11,
-            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY]),
+            "axes.prop_cycle": cycler(color=ORDER),
             "axes.grid": True,
             "axes.axisbelow": True,
             "axes.spines.top": False,

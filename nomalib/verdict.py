@@ -8,13 +8,16 @@ A claim is that a number lies in an interval, such as "above 1". It is confirmed
 own interval lies inside, refuted if it lies outside, and undecided otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
-__all__ = ["interval", "paired", "ratio", "verdict"]
+__all__ = ["interval", "learnt", "paired", "ratio", "share", "verdict", "weakest"]
+
+Interval = tuple[float, float]
 
 
 def paired(*samples: ArrayLike) -> tuple[list[float], list[list[float]]]:
@@ -39,9 +42,7 @@ def ratio(means: Sequence[float], covariance: ArrayLike, a: int, b: int) -> tupl
     return share, float(np.sqrt(max(variance, 0.0)) / abs(means[b]))
 
 
-def interval(
-    values: ArrayLike, errors: ArrayLike = 0.0, level: float = 0.95
-) -> tuple[float, float]:
+def interval(values: ArrayLike, errors: ArrayLike = 0.0, level: float = 0.95) -> Interval:
     """Interval of the mean of one value for each seed, where each has a standard error.
 
     One seed: its error times the normal quantile. Several: Student's t over the seeds, and never
@@ -61,7 +62,38 @@ def interval(
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def verdict(found: tuple[float, float], low: float = -np.inf, high: float = np.inf) -> str:
+def share(rows: Iterable[Mapping[str, Any]], a: str, b: str) -> Interval:
+    """Interval of the ratio of the mean rates of scheme `a` and `b`, over all rows.
+
+    Args:
+        rows: of records with `schemes`, a `sum_rate_` of each and their `covariance`.
+        a, b: names among the schemes.
+
+    >>> row = {"schemes": ["x", "y"], "sum_rate_x": 9.0, "sum_rate_y": 10.0}
+    >>> share([row | {"covariance": np.zeros((2, 2))}], "x", "y")
+    (0.9, 0.9)
+    """
+    found = []
+    for row in rows:
+        means = [row[f"sum_rate_{name}"] for name in row["schemes"]]
+        at = [row["schemes"].index(name) for name in (a, b)]
+        found.append(ratio(means, row["covariance"], *at))
+    return interval(*zip(*found, strict=True))
+
+
+def learnt(rows: Iterable[Mapping[str, Any]]) -> float:
+    """A network's validation error over that of the mean label; mean of the rows.
+
+    Above 1 the network is worse than a constant. The book calls it trained, and judges it, below
+    0.9.
+
+    >>> learnt([{"validation_mse": [0.4, 0.2], "mean_label_mse": 0.25}])
+    0.8
+    """
+    return float(np.mean([row["validation_mse"][-1] / row["mean_label_mse"] for row in rows]))
+
+
+def verdict(found: Interval, low: float = -np.inf, high: float = np.inf) -> str:
     """What an interval says of the claim that the number lies between `low` and `high`.
 
     >>> [verdict(found, low=1.0) for found in ((1.1, 1.2), (0.8, 0.9), (0.9, 1.1))]
@@ -70,3 +102,13 @@ def verdict(found: tuple[float, float], low: float = -np.inf, high: float = np.i
     if low < found[0] and found[1] < high:
         return "confirmed"
     return "refuted" if found[1] <= low or found[0] >= high else "undecided"
+
+
+def weakest(verdicts: Iterable[str]) -> str:
+    """The verdict on a claim that holds only if all its parts do.
+
+    >>> weakest(["confirmed", "undecided"]), weakest(["undecided", "refuted"])
+    ('undecided', 'refuted')
+    """
+    given = set(verdicts)
+    return next(v for v in ("not trained", "refuted", "undecided", "confirmed") if v in given)
