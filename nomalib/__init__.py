@@ -26,6 +26,10 @@ These nine are the core. Beside them:
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
     compression     smaller networks, and their artefacts; deployed runs these without Keras
+    fairness        frames: rates over time, α-fair or owed, NOMA and OMA, under a bound
+      _parts          who shares a subchannel; _utility, what the program knows of fairness
+    orthogonal      OMA by whole subchannels
+    breakeven       two users: up to which ε NOMA beats OMA
     complexity      operations, (22)–(25)
     records, plots  what the book's runs write and show
     verdict         intervals of paired means, and what they say of a claim

@@ -1,0 +1,207 @@
+"""Rates that users have over time, at their fairest: a frame of NOMA or of OMA, under a bound.
+
+On each subchannel the time (or the band) is divided into parts. A part (i, S, p) lets a set S of at
+most H users share subchannel i at powers p, and they have the rates r(p) of (4) in it; parts of one
+user are OMA, so H = 1 is the best OMA, and NOMA with H ≥ 2 may choose it wherever that is better.
+Shares τ of the parts, with power averaged over them, give user l the rate R_l = Σ τ_c r_cl:
+
+    max U(R)   with   Σ_{c on i} τ_c ≤ 1,   Σ τ_c p_c ≤ P_c,   R_l ≥ owed_l,   τ ≥ 0,        (frame)
+    U = Σ_l u(R_l),   u(x) = x^{1−α}/(1−α)   (log x at α = 1),   U = min_l R_l at α = ∞.
+
+α = 0 is the sum rate, 1 proportional fairness, ∞ max–min. (frame) is concave, with a column for
+each part there could be; columns are generated where they pay. A linear program over those at hand,
+with tangents s R_l + c for u, prices rate (w_l), power (λ) and the rates owed (y_l). The part that
+improves it most is the best split at a price, φ of `nomalib.subchannel` with weights w, and
+
+    U ≤ Σ_i max_S φ_i(S; w, λ) + λ P_c + Σ c − Σ_l y_l owed_l                        (frame-bound)
+
+holds for any prices: it certifies what has been found. R_min of the scenario plays no part.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nomalib._checks import Array, checked_number, real_array
+from nomalib._draws import checked_draws
+from nomalib._parts import NATS, Parts, Sets, alone, best_parts, every_set, joined
+from nomalib._utility import Lines, least, master, rate_of, tangents, utility
+from nomalib.network import Network
+
+__all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
+
+_MAX_ROUNDS = 200
+# of the gap, what the searches for a split may leave; the lowest rate of a tangent, of the largest
+_OF_SEARCH, _LEAST_RATE = 0.2, 1e-6
+
+
+class Frame(NamedTuple):
+    """Parts of the time or of the band, and what they add up to.
+
+    Attributes:
+        subchannel: of each part, (C,).
+        share: of the subchannel's time that a part takes, (C,).
+        power: of the users while it lasts [W], (C, M).
+        rates: of the users, over all subchannels and parts [bps/Hz], (M,).
+        level: α-mean of the rates (`mean_rate`) [bps/Hz]; NaN where infeasible.
+        upper_bound: what no frame's level exceeds [bps/Hz]; NaN where infeasible.
+        feasible: whether the rates owed can be met; that they cannot is proved by (frame-bound).
+    """
+
+    subchannel: NDArray[np.int64]
+    share: Array
+    power: Array
+    rates: Array
+    level: float
+    upper_bound: float
+    feasible: bool
+
+    @property
+    def gap(self) -> float:
+        """upper_bound/level − 1."""
+        return self.upper_bound / self.level - 1.0
+
+
+class _Found(NamedTuple):
+    parts: Parts
+    share: Array
+    level: float  # [nats], or of what is owed
+    bound: float
+
+
+def mean_rate(rates: ArrayLike, alpha: float = 1.0) -> Array:
+    """The α-mean of rates (…, M), u⁻¹ of the mean of u: arithmetic (0), geometric (1), least (∞).
+
+    >>> [round(float(mean_rate([1.0, 4.0], alpha)), 2) for alpha in (0, 1, 2, np.inf)]
+    [2.5, 2.0, 1.6, 1.0]
+    """
+    rates, alpha = real_array("rates", rates), _checked_alpha(alpha)
+    if alpha == np.inf:
+        return np.asarray(rates.min(axis=-1))
+    return rate_of(utility(rates, alpha).mean(axis=-1), alpha)
+
+
+def jain_index(rates: ArrayLike) -> Array:
+    """Jain's index (Σ R)²/(M Σ R²) of rates (…, M): 1 where all are equal, 1/M where one has all.
+
+    >>> float(jain_index([1.0, 0.0]))
+    0.5
+    """
+    rates = real_array("rates", rates)
+    return rates.sum(axis=-1) ** 2 / (rates.shape[-1] * (rates**2).sum(axis=-1))
+
+
+def optimum(
+    net: Network,
+    gains: ArrayLike,
+    alpha: float = 1.0,
+    owed: ArrayLike = 0.0,
+    tol: float = 1e-3,
+    start: Frame | None = None,
+) -> Frame:
+    """The fairest frame of one draw, within `tol` of a bound on all frames of NOMA and OMA.
+
+    Args:
+        net: the scenario; of its caps only H, `max_users_per_subchannel`, counts. H = 1 is OMA.
+        gains: magnitudes |g|, (N, M).
+        alpha: fairness in [0, 4], or inf for max–min.
+        owed: rates owed to the users over all their subchannels [bps/Hz], a number or (M,).
+        tol: gap of the level at which it stops, in [1e-6, 0.5].
+        start: a frame, of OMA say, whose parts may be taken: then the level is no lower.
+
+    Raises:
+        ValueError: also for a user whose gains are all 0, who can have no rate.
+        RuntimeError: the gap is not reached.
+
+    >>> cell = {"n_subchannels": 1, "n_users": 2, "interference_gain": "receiver"}
+    >>> oma = optimum(Network(**cell, max_users_per_subchannel=1), [[1.2, 0.4]])
+    >>> noma = optimum(Network(**cell, sic_residual=0.0), [[1.2, 0.4]], start=oma)
+    >>> bool(noma.gap <= 1e-3), float(round(noma.level / oma.level, 2))
+    (True, 1.19)
+    """
+    gains, owed = _checked_frame(net, gains, owed)
+    alpha, tol = _checked_alpha(alpha), checked_number("tol", tol, 1e-6, 0.5)
+    sets, parts = every_set(net, gains), alone(net, gains)
+    if start is not None:
+        parts = joined(net, gains, parts, start.subchannel, start.power / net.budget)
+    if owed.any():
+        # the least rate, as a part of what is owed: a bound below 1 proves that it cannot be met
+        lines = least(np.flatnonzero(owed), 1.0 / owed[owed > 0.0])
+        found = _generate(net, gains, sets, parts, lines, np.inf, 0.0 * owed, tol, 1.0)
+        parts = found.parts
+        if found.level < 1.0:
+            return _frame(net, found, np.nan, np.nan)
+    if alpha == np.inf:
+        lines = least(np.arange(net.n_users), np.ones(net.n_users))
+    else:
+        typical = len(gains) * parts.rates.mean(axis=0)
+        lines = tangents(np.geomspace(1 / 16, 16, 9)[:, None] * typical, alpha)
+    found = _generate(net, gains, sets, parts, lines, alpha, owed, tol, np.inf)
+    return _frame(net, found, found.level / NATS, found.bound / NATS)
+
+
+def _generate(
+    net: Network,
+    gains: Array,
+    sets: Sets,
+    parts: Parts,
+    lines: Lines,
+    alpha: float,
+    owed: Array,
+    tol: float,
+    enough: float,
+) -> _Found:
+    """Columns until the gap is at most `tol`, or the level `enough` is reached or out of reach."""
+    bound = np.inf
+    for _ in range(_MAX_ROUNDS):
+        share, prices = master(parts, lines, owed, len(gains))
+        rates = share @ parts.rates
+        if 0.0 < alpha < np.inf:
+            below = tangents(np.maximum(rates, _LEAST_RATE * rates.max()), alpha)
+            lines = Lines._make(map(np.append, lines, below))
+        slack = float(_OF_SEARCH * tol * (prices.rate @ rates) / len(gains))
+        power, worth = best_parts(sets, prices, slack, len(gains))
+        bound = min(bound, worth.sum() + prices.power + prices.fixed)
+        if alpha == np.inf:
+            level, most = (lines.slope * rates[lines.user]).min(), bound
+        else:
+            level, most = mean_rate(rates, alpha), rate_of(bound / net.n_users, alpha)
+        if most <= (1.0 + tol) * level or level >= enough or most < enough < np.inf:
+            return _Found(parts, share, level, most)
+        parts = joined(net, gains, parts, np.arange(len(gains)), power)
+    raise RuntimeError(f"the gap is {most / level - 1:.2g} after {_MAX_ROUNDS} rounds")
+
+
+def _frame(net: Network, found: _Found, level: float, bound: float) -> Frame:
+    used = np.flatnonzero(found.share > 1e-12)
+    share, parts = found.share[used], Parts._make(part[used] for part in found.parts)
+    # the program keeps its limits to its tolerance only
+    share /= max(1.0, share @ parts.power.sum(axis=1), np.bincount(parts.subchannel, share).max())
+    rates = share @ parts.rates / NATS
+    return Frame(
+        parts.subchannel, share, net.budget * parts.power, rates, level, bound, level == level
+    )
+
+
+def _checked_alpha(alpha: float) -> float:
+    return alpha if alpha == np.inf else checked_number("alpha", alpha, 0.0, 4.0)
+
+
+def _checked_frame(net: Network, gains: ArrayLike, owed: ArrayLike) -> tuple[Array, Array]:
+    """Gains of one draw, and the rates owed [nats], (M,)."""
+    one = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
+    one[0, 0] = True
+    gains, _ = checked_draws(net, gains, one)
+    if gains.ndim != 2:
+        raise ValueError(f"gains has shape {gains.shape}; it must be one draw, (N, M)")
+    if not gains.any(axis=0).all():
+        raise ValueError(
+            f"gains of user {gains.any(axis=0).argmin()} are all 0; it can have no rate"
+        )
+    owed = real_array("owed", owed)
+    if owed.shape not in ((), (net.n_users,)) or not ((owed >= 0.0) & (owed <= 400.0)).all():
+        raise ValueError(
+            f"owed is {owed}; it must be a number or ({net.n_users},), in [0, 400] bps/Hz"
+        )
+    return gains, np.full(net.n_users, owed) * NATS
