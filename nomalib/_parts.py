@@ -53,7 +53,9 @@ def every_set(net: Network, gains: Array) -> Sets:
 
     def problem(rows: Network) -> Shares:
         shares = polytope.reduce(rows, gains[of_row], member)
-        return shares._replace(strongest=np.zeros_like(shares.strongest))  # weights will differ
+        # what holds for all weights: with one ε, the theorem of `nomalib.takers`
+        single = (np.ptp(rows.epsilon, axis=1) == 0.0) & (net.interference_gain == "interferer")
+        return shares._replace(strongest=np.zeros_like(single), single=single)
 
     exact = (member.sum(axis=1) == 1) | ~np.any(member & (rows.epsilon > 0.0), axis=1)
     return Sets(problem(rows), problem(perfect), exact)

@@ -181,9 +181,8 @@ def adaptive(
         residual = np.stack([epsilon, epsilon], axis=1)
         net = Network(n, 2, 2, n, 30.0, 1.0, residual, 0.0, interference_gain="receiver")
         shares = polytope.reduce(net, gains, np.ones(gains.shape, dtype=bool))
-        shares = shares._replace(
-            weight=(weights / scale[..., None]).reshape(-1, 2), strongest=np.zeros(n, dtype=bool)
-        )
+        weight, unknown = (weights / scale[..., None]).reshape(-1, 2), np.zeros(n, dtype=bool)
+        shares = shares._replace(weight=weight, strongest=unknown, single=unknown)
         pays = certified_split(shares, 1.0, 1e-9).value * scale.ravel() > 1.0 + 1e-8
         low, high = np.where(pays, epsilon, low), np.where(pays, high, epsilon)
     return low.reshape(strong.shape)
