@@ -67,6 +67,7 @@ def master(parts: Parts, lines: Lines, owed: Array, n: int) -> tuple[Array, Pric
         A_ub=np.hstack([of_part, of_value]),
         b_ub=np.r_[np.ones(n + 1), -owed, lines.height],
         bounds=[(0.0, None)] * columns + [(None, None)] * values,
+        options={"presolve": False},  # which takes longer than it saves
     )
     if not found.success:
         raise RuntimeError(f"the linear program was not solved: {found.message}")

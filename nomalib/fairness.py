@@ -34,6 +34,8 @@ __all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
 _MAX_ROUNDS = 200
 # of the gap, what the searches for a split may leave; the lowest rate of a tangent, of the largest
 _OF_SEARCH, _LEAST_RATE = 0.2, 1e-6
+# to which part of what is owed it is decided whether it can be paid
+_DECIDED = 1e-6
 
 
 class Frame(NamedTuple):
@@ -46,7 +48,7 @@ class Frame(NamedTuple):
         rates: of the users, over all subchannels and parts [bps/Hz], (M,).
         level: α-mean of the rates (`mean_rate`) [bps/Hz]; NaN where infeasible.
         upper_bound: what no frame's level exceeds [bps/Hz]; NaN where infeasible.
-        feasible: whether the rates owed can be met; that they cannot is proved by (frame-bound).
+        feasible: whether the rates owed can be met, to 10⁻⁶; if not, by (frame-bound) none can.
     """
 
     subchannel: NDArray[np.int64]
@@ -128,7 +130,7 @@ def optimum(
     if owed.any():
         # the least rate, as a part of what is owed: a bound below 1 proves that it cannot be met
         lines = least(np.flatnonzero(owed), 1.0 / owed[owed > 0.0])
-        found = _generate(net, gains, sets, parts, lines, np.inf, 0.0 * owed, tol, 1.0)
+        found = _generate(net, gains, sets, parts, lines, np.inf, 0.0 * owed, _DECIDED, 1.0)
         parts = found.parts
         if found.level < 1.0:
             return _frame(net, found, np.nan, np.nan)
@@ -138,7 +140,12 @@ def optimum(
         typical = len(gains) * parts.rates.mean(axis=0)
         lines = tangents(np.geomspace(1 / 16, 16, 9)[:, None] * typical, alpha)
     found = _generate(net, gains, sets, parts, lines, alpha, owed, tol, np.inf)
-    return _frame(net, found, found.level / NATS, found.bound / NATS)
+    frame = _frame(net, found, found.level / NATS, found.bound / NATS)
+    if start is not None and (start.rates >= owed / NATS * (1.0 - _DECIDED)).all():
+        level = float(mean_rate(start.rates, alpha))
+        if level > frame.level:
+            frame = start._replace(level=level, upper_bound=frame.upper_bound, feasible=True)
+    return frame
 
 
 def _generate(
@@ -157,18 +164,20 @@ def _generate(
     for _ in range(_MAX_ROUNDS):
         share, prices = master(parts, lines, owed, len(gains))
         rates = share @ parts.rates
+        above = np.maximum(rates, _LEAST_RATE * rates.max())
+        if alpha == np.inf:
+            level = scale = (lines.slope * rates[lines.user]).min()
+        else:
+            level, scale = mean_rate(rates, alpha), (above ** (1.0 - alpha)).sum()
         if 0.0 < alpha < np.inf:
-            below = tangents(np.maximum(rates, _LEAST_RATE * rates.max()), alpha)
-            lines = Lines._make(map(np.append, lines, below))
-        slack = float(_OF_SEARCH * tol * (prices.rate @ rates) / len(gains))
+            lines = Lines._make(map(np.append, lines, tangents(above, alpha)))
+        # U gains tol · scale where all rates grow by the factor 1 + tol
+        slack = float(_OF_SEARCH * tol * scale / len(gains))
         power, worth = best_parts(sets, prices, slack, len(gains))
         bound = min(bound, worth.sum() + prices.power + prices.fixed)
-        if alpha == np.inf:
-            level, most = (lines.slope * rates[lines.user]).min(), bound
-        else:
-            level, most = mean_rate(rates, alpha), rate_of(bound / net.n_users, alpha)
+        most = bound if alpha == np.inf else rate_of(bound / net.n_users, alpha)
         if most <= (1.0 + tol) * level or level >= enough or most < enough < np.inf:
-            return _Found(parts, share, level, most)
+            return _Found(parts, share, float(level), float(most))
         parts = joined(net, gains, parts, np.arange(len(gains)), power)
     raise RuntimeError(f"the gap is {most / level - 1:.2g} after {_MAX_ROUNDS} rounds")
 

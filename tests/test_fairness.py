@@ -146,6 +146,11 @@ def test_rates_owed_are_paid_or_proved_out_of_reach():
     owed[[0, 2]] = 0.2
     some = fairness.optimum(CELL, gains, 0.0, owed=owed)
     assert (some.rates >= owed * (1 - 1e-6)).all() and some.level >= paid.level * (1 - 1e-3)
+    # owed almost all that can be had, which makes rates dear
+    for gains in cells(CELL, 8, 11):
+        most = fairness.optimum(CELL, gains, np.inf, tol=1e-5)
+        dear = fairness.optimum(CELL, gains, 0.0, owed=0.9999 * most.level)
+        assert dear.gap <= 1e-3
     unpaid = fairness.optimum(CELL, gains, 0.0, owed=1.001 * most.upper_bound)
     assert not unpaid.feasible and np.isnan([unpaid.level, unpaid.upper_bound]).all()
 
