@@ -1,27 +1,36 @@
-# Every target sets up what it needs; Python 3.11+ is all that must be there.
+# Every target sets up what it needs; Python 3.11, 3.12 or 3.13 is all that must be there.
 PYTHON ?= python3
+# Packages come from .venv and go there, whatever pip and Python are told elsewhere; text is UTF-8.
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PIP_TARGET PIP_PREFIX PIP_ROOT MPLBACKEND
+export PIP_USER := 0
+export PIP_REQUIRE_VIRTUALENV := 0
+export PYTHONNOUSERSITE := 1
+export PYTHONUTF8 := 1
 BIN := .venv/bin
 READY := .venv/ready
 # one process for each core, which takes from another what that has not begun
 PYTEST := $(BIN)/pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book paper test fuzz site-test lint format bench clean
+.PHONY: help book paper test test-everywhere fuzz site-test lint format bench clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 book: $(READY)  ## run the notebooks at quick size and build the book
 	$(BIN)/snakemake --config profile=quick
-	@echo "Open file://$(CURDIR)/_build/html/index.html"
+	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
 paper: $(READY)  ## run the notebooks at the paper's full size and build the book
 	@echo "This takes about 40 minutes on two cores. Interrupted, it goes on where it was when called again."
 	$(BIN)/snakemake --config profile=paper
-	@echo "Open file://$(CURDIR)/_build/html/index.html"
+	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
 test: $(READY)  ## run the tests
 	$(PYTEST)
+
+test-everywhere: $(READY)  ## run the tests under foreign settings, in odd folders, on a cluster, some ten minutes
+	EVERYWHERE=1 $(PYTEST) tests/test_everywhere.py
 
 fuzz: $(READY)  ## generate more than a million inputs to all public functions, some five minutes
 	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep
@@ -51,7 +60,7 @@ clean:  ## remove all that was computed and built; .venv stays
 # pinned, and the check sees whether they agree.
 # --no-compile: Python compiles what is imported, a fifth of the ten thousand files, when it is.
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) tools/check_python.py
 	@echo "Setting up .venv; this takes a minute or two."
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --no-deps --no-compile --requirement requirements.txt

@@ -4,11 +4,8 @@
 #   snakemake --config profile=quick       the book, at the sizes in profiles/quick.yml
 #   snakemake sweep --config notebook=book/experiments/scenario.ipynb grid=my_grid.yml
 #                                          table and plot of an experiment over a grid of your own
-import ast
 import fcntl
 import hashlib
-import itertools
-import json
 import os
 import shutil
 import sys
@@ -18,18 +15,28 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+sys.path.insert(0, str(Path(workflow.basedir, "tools")))
+import grids
+import notebook
+import settings
+
+settings.isolate(os.environ, Path("_runs/settings"))
+os.environ.update(settings.ONE_CORE)
+if strange := settings.strangers("numpy", "scipy", "numba", "keras", "jax", "papermill"):
+    raise WorkflowError(f"PYTHONPATH brings packages from outside of {sys.prefix}: {strange}; unset it")
+
 from nomalib import records
 
 BIN = Path(sys.executable).parent
 
-# One core for each job: the parallelism is in the number of jobs.
-os.environ.update(
-    OMP_NUM_THREADS="1",
-    OPENBLAS_NUM_THREADS="1",
-    NUMBA_NUM_THREADS="1",
-    NPROC="1",  # XLA's thread pool
-    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false",
-)
+
+def said(call, *arguments):
+    """The call's result; an error is said in a sentence, without a traceback."""
+    try:
+        return call(*arguments)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
 
 # The profile: grids for the experiments, and parameters for the chapters.
 KEYS = {"profile", "notebook", "grid", "metric"}
@@ -39,53 +46,22 @@ if not set(config) <= KEYS or ("grid" in config) != ("notebook" in config):
     )
 SWEEP = "grid" in config
 if SWEEP:
-    RUN = f"_runs/sweeps/{Path(config['grid']).stem}"
+    RUN, WHERE = f"_runs/sweeps/{Path(config['grid']).stem}", config["grid"]
     NAME = Path(config["notebook"]).stem
     NOTEBOOKS = {NAME: config["notebook"]}
-    PROFILE = {"experiments": {NAME: [yaml.safe_load(Path(config["grid"]).read_text())]}}
+    PROFILE = {"experiments": {NAME: [said(grids.load, WHERE)]}}
 else:
     RUN = f"_runs/{config.get('profile', 'quick')}"
     NOTEBOOKS = {path.stem: str(path) for path in sorted(Path("book/experiments").glob("*.ipynb"))}
-    chosen = Path(f"profiles/{config.get('profile', 'quick')}.yml")
-    PROFILE = yaml.safe_load(chosen.read_text()) if chosen.is_file() else {}
+    WHERE = f"profiles/{config.get('profile', 'quick')}.yml"
+    PROFILE = (said(grids.load, WHERE) if Path(WHERE).is_file() else None) or {}
     if set(PROFILE.get("experiments", {})) != set(NOTEBOOKS):
-        raise WorkflowError(f"{chosen} must be there and hold a grid for each of {list(NOTEBOOKS)}")
+        raise WorkflowError(f"{WHERE} must be there and hold a grid for each of {list(NOTEBOOKS)}")
 
 
-def defaults(notebook):
-    """Source text of the default of each parameter of a notebook, by name."""
-    cells = json.loads(Path(notebook).read_text())["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise WorkflowError(f"{notebook} has {len(tagged)} cells tagged 'parameters', not one")
-    assigned = [s for s in ast.parse("".join(tagged[0]["source"])).body if hasattr(s, "targets")]
-    return {statement.targets[0].id: ast.unparse(statement.value) for statement in assigned}
-
-
-def kind(value):
-    return next((k for k in (bool, str) if isinstance(value, k)), "a number or a list")
-
-
-def check(notebook, *runs):
-    """Papermill only logs an unknown parameter, and passes text on where a number belongs."""
-    known = defaults(notebook)
-    for name, value in itertools.chain(*(parameters.items() for parameters in runs)):
-        if name not in known:
-            listed = "".join(f"\n  {key} = {default}" for key, default in known.items())
-            raise WorkflowError(f"{notebook} has no parameter {name!r}; it has{listed}")
-        if kind(value) != kind(ast.literal_eval(known[name])):
-            raise WorkflowError(
-                f"{notebook}: {name} is {value!r}, of another kind than its default {known[name]}"
-                " (in YAML 1e-3 is text; write 1.0e-3)"
-            )
-
-
-def cells(grid):
-    """All combinations of the axes of a grid."""
-    if not isinstance(grid, dict):
-        raise WorkflowError(f"a grid must map parameters to values or lists of values, not {grid!r}")
-    axes = [value if isinstance(value, list) else [value] for value in grid.values()]
-    return [dict(zip(grid, values)) for values in itertools.product(*axes)]
+def may_run(outcome):
+    """Whether a run has not failed, or not for a reason that stays."""
+    return not (reason := notebook.why(outcome)) or not notebook.will_recur(reason)
 
 
 def in_yaml(parameters):
@@ -96,33 +72,39 @@ def in_yaml(parameters):
 # The runs: each is named by the hash of its parameters, so that its record stays valid however the
 # grid grows.
 RUNS, RECORDS = {}, {}
-for name, grids in PROFILE["experiments"].items():
-    asked = {in_yaml(cell): cell for grid in grids for cell in cells(grid)}
-    check(NOTEBOOKS[name], {"record": ""}, *asked.values())
-    RUNS[name] = {hashlib.sha256(text.encode()).hexdigest()[:12]: text for text in asked}
+for name, asked in PROFILE["experiments"].items():
+    known = said(grids.schema, NOTEBOOKS[name])
+    runs = said(grids.runs, WHERE, NOTEBOOKS[name], known, asked)
+    said(grids.check, NOTEBOOKS[name], NOTEBOOKS[name], known, {"record": ""})
+    RUNS[name] = {hashlib.sha256(text.encode()).hexdigest()[:12]: text for text in map(in_yaml, runs)}
     RECORDS[name] = [f"{RUN}/records/{name}/{key}.json" for key in RUNS[name]]
+OUTCOMES = [f"{RUN}/experiments/{name}/{key}.ipynb" for name in RUNS for key in RUNS[name]]
 
 # The chapters: notebooks in the table of contents. One that has a parameter `records` reads the
 # records of all experiments; its folder is relative to book/, where chapters run.
 PAGES = [Path(page) for page in parse_toc_yaml("_toc.yml")]
 CHAPTERS = {page.name: {} for page in PAGES if not page.with_suffix(".md").exists()}
-READERS = [name for name in CHAPTERS if "records" in defaults(f"book/{name}.ipynb")]
+SCHEMAS = {name: said(grids.schema, f"book/{name}.ipynb") for name in CHAPTERS}
+READERS = [name for name in CHAPTERS if "records" in SCHEMAS[name]]
 CHAPTERS |= {name: {"records": f"../{RUN}/records"} for name in READERS}
 for name, parameters in PROFILE.get("chapters", {}).items():
-    check(f"book/{name}.ipynb", parameters)
+    said(grids.check, WHERE, f"book/{name}.ipynb", SCHEMAS[name], parameters)
     CHAPTERS[name] |= parameters
 
 if workflow.is_main_process and not workflow.dryrun:
     # One call at a time. Snakemake's own lock outlives kill -9; this one goes with its process.
     Path(RUN).mkdir(parents=True, exist_ok=True)
-    lock = Path(RUN if SWEEP else "_runs", "lock").open("w")
+    lock = Path(RUN if SWEEP else "_runs", "lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise WorkflowError(f"another call is at work in {RUN}; wait until it has ended") from None
     shutil.rmtree(f"{RUN}/xla", ignore_errors=True)
-    left = {str(path) for path in Path(RUN).glob("*/**/*.ipynb.*")}  # by a call that was killed
-    if not SWEEP:  # A chapter would read records of runs that are not asked for any more.
+    left = {str(path) for path in Path(RUN).glob("*/**/*.*.ipynb")}  # by a call that was killed
+    if SWEEP:  # A run without a record has lost it, or failed; for the machine's sake, maybe.
+        kept = [pair for pair in zip(OUTCOMES, RECORDS[NAME]) if Path(pair[0]).exists()]
+        left |= {path for path, record in kept if not Path(record).exists() and may_run(path)}
+    else:  # A chapter would read records of runs that are not asked for any more.
         left |= set(map(str, Path(RUN).glob("records/*/*.json"))) - {*sum(RECORDS.values(), [])}
     for path in left:
         Path(path).unlink()
@@ -141,10 +123,8 @@ PROSE = [str(path) for path in Path("book").rglob("*.*") if path.is_file()]
 PROSE = ["_config.yml", "_toc.yml", *sorted(p for p in PROSE if not p.endswith((".ipynb", ".pyc")))]
 
 
-localrules: book, table, sweep
-
-
 rule book:
+    localrule: True
     input: ancient(PROSE), chapters=[f"{RUN}/book/{name}.ipynb" for name in CHAPTERS]
     output: "_build/html/index.html"
     params: site=f"{RUN}/site", made_by=content(*PROSE)
@@ -155,7 +135,7 @@ rule book:
         cp -r _toc.yml book nomalib {params.site}
         cp {input.chapters} {params.site}/book
         sed 's/execute_notebooks: .*/execute_notebooks: "off"/' _config.yml > {params.site}/_config.yml
-        {BIN}/jupyter-book build {params.site} --path-output . -W -n --keep-going
+        {BIN:q}/jupyter-book build {params.site} --path-output . -W -n --keep-going
         """
 
 
@@ -165,16 +145,14 @@ rule book:
 rule kernels:
     output: touch(f"_runs/kernels/{code()}")
     message: "compiling nomalib"
-    shell: "{BIN}/pytest --quiet --doctest-modules nomalib"
+    shell: "{BIN:q}/pytest --quiet --doctest-modules nomalib"
 
 
-# Papermill saves after every cell. Under another name until it is done: what is there, is whole,
-# even if the run it belongs to was killed and goes on without its parent.
-PAPERMILL = """
-    JPY_SESSION_NAME={input.notebook:q} {BIN}/papermill {input.notebook:q} {output.notebook:q}.$$.ipynb \
-        -y {params[0]:q} --no-progress-bar --log-level WARNING"""
-MOVE = """
-    mv {output.notebook:q}.$$.ipynb {output.notebook:q}"""
+# A notebook that fails does so again; what is tried again is one that was killed. (With something
+# to do after it, bash stays, and says that.)
+RUNNER = """
+    {BIN:q}/python {workflow.basedir:q}/tools/notebook.py {input.notebook:q} {output.notebook:q} \
+        {params[0]:q} --attempt {resources.attempt}"""
 
 # What XLA compiles in one run serves the others of the same shapes: half the time of a short one.
 # Machine code, so for this machine; and for this call, as it is not written all or nothing.
@@ -193,38 +171,50 @@ rule chapter:
         lambda wildcards: in_yaml(CHAPTERS[wildcards.name]),
         made_by=lambda wildcards: code("nomalib/plots.py", f"book/{wildcards.name}.ipynb"),
     message: "chapter {wildcards.name} {params[0]}"
+    resources: attempt=lambda wildcards, attempt: attempt
     retries: 1  # kernels that start at once can race for a port
-    shell: PAPERMILL + " --cwd book" + MOVE
+    shell: RUNNER + " --cwd book || exit"
 
 
 rule experiment:
     input: ancient(rules.kernels.output), notebook=ancient(lambda run: NOTEBOOKS[run.name])
     output:
-        record=f"{RUN}/records/{{name}}/{{key}}.json",
+        # in a sweep, a failure is an outcome too, and has no record
+        **({} if SWEEP else {"record": f"{RUN}/records/{{name}}/{{key}}.json"}),
         notebook=f"{RUN}/experiments/{{name}}/{{key}}.ipynb",
     params:
         lambda wildcards: RUNS[wildcards.name][wildcards.key],
+        record=lambda wildcards: f"{RUN}/records/{wildcards.name}/{wildcards.key}.json",
         made_by=lambda wildcards: code(NOTEBOOKS[wildcards.name]),
     message: "experiment {wildcards.name} {params[0]}"
     priority: 1  # readers wait for them
+    resources: attempt=lambda wildcards, attempt: attempt
     retries: 1
-    shell: XLA_CACHE + PAPERMILL + " -p record {output.record:q}" + MOVE
+    shell: XLA_CACHE + RUNNER + " --record {params.record:q}" + " --outcome" * SWEEP + " || exit"
 
 
-rule table:
-    input: lambda wildcards: RECORDS[wildcards.name]
-    output: table=f"{RUN}/{{name}}.csv", plot=f"{RUN}/{{name}}.png"
-    params: metric=config.get("metric", "sum_rate")
-    message: "{output}"
-    run:
-        from nomalib import plots
+if SWEEP:
 
-        rows, (grid, *_) = records.table(input), PROFILE["experiments"][wildcards.name]
-        Path(output.table).write_text(records.csv_text(rows), encoding="utf-8")
-        axes = [name for name in grid if isinstance(grid[name], list)]
-        plots.first_look(rows, axes, params.metric).savefig(output.plot)
+    rule sweep:
+        localrule: True
+        input: OUTCOMES
+        params: metric=config.get("metric", "sum_rate")
+        message: "table, plot, and what did not run"
+        run:
+            from nomalib import plots
 
+            rows = records.table(filter(os.path.exists, RECORDS[NAME]))
+            Path(f"{RUN}/{NAME}.csv").write_text(records.csv_text(rows), encoding="utf-8")
+            given = [yaml.safe_load(text) for text in RUNS[NAME].values()]
+            axes = [name for name in given[0] if len({str(run.get(name)) for run in given}) > 1]
+            units = {name: grids.unit(comment) for name, (_, comment) in known.items()}
+            plots.first_look(rows, axes, params.metric, units).savefig(f"{RUN}/{NAME}.png")
+            reasons = dict(zip(RUNS[NAME].values(), map(notebook.why, OUTCOMES)))
+            failed = [f"{given}: {reason}\n" for given, reason in reasons.items() if reason]
+            Path(f"{RUN}/{NAME}_failed.txt").write_text("".join(failed), encoding="utf-8")
 
-rule sweep:
-    input: [f"{RUN}/{name}.csv" for name in RUNS]
-    message: "made {input}"
+    onsuccess:
+        # what failed would do so again, and no job is to blame: said last
+        failed = Path(f"{RUN}/{NAME}_failed.txt")
+        if failed.exists() and (listed := failed.read_text(encoding="utf-8")):
+            raise WorkflowError(f"{RUN}/{NAME}.csv and .png are made, without these runs:\n{listed}")

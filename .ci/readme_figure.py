@@ -23,4 +23,4 @@ chapter, name = sys.argv[1:]
 figure = re.sub(r"\s*<dc:date>.*?</dc:date>", "", figure)  # the same figure is the same file
 # The book's figures are transparent; a README is shown on white and on black.
 white = figure.replace("<svg ", '<svg style="background: white" ', 1)
-Path("book/_static/readme.svg").write_text(white)
+Path("book/_static/readme.svg").write_text(white, encoding="utf-8")

@@ -41,3 +41,21 @@ the batch first: gains (…, N, M), magnitudes; assignment bool; power [W], NaN 
 `_draws` checks and lays out what a user passes, `_checks` has the rules of single arguments, and
 `_compile` says how kernels are compiled.
 """
+
+import importlib as _importlib
+import importlib.metadata as _metadata
+import pkgutil as _pkgutil
+
+__version__ = _metadata.version("nomalib")
+
+_MODULES = [found.name for found in _pkgutil.iter_modules(__path__) if found.name[0] != "_"]
+
+
+def __getattr__(name: str):  # modules are imported when they are asked for: Keras takes seconds
+    if name in _MODULES:
+        return _importlib.import_module(f"nomalib.{name}")
+    raise AttributeError(f"module 'nomalib' has no attribute {name!r}; it has {_MODULES}")
+
+
+def __dir__() -> list[str]:
+    return [*_MODULES, "__doc__", "__version__"]

@@ -1,13 +1,19 @@
 """How kernels are compiled, and by which sources a result is known."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import config, njit
+
+_NO_CACHE = (
+    "neither nomalib's folder nor the home can be written, so each process compiles all kernels "
+    "anew, in about a minute; set NUMBA_CACHE_DIR to a folder that can be"
+)
 
 
 @cache
@@ -24,9 +30,17 @@ def compiled(function: Callable) -> Any:
     """A kernel: compiled by Numba, kept in the user's cache, dividing as NumPy does, GIL released.
 
     Numba takes a kernel from its cache while the file that it stands in has not changed; whether
-    the kernels that it calls have, it does not ask. Ours are asked for by all sources.
+    the kernels that it calls have, it does not ask. Ours are asked for by all sources. Where no
+    folder for a cache can be written, each process compiles anew.
     """
-    kernel = njit(cache=True, error_model="numpy", nogil=True)(function)
+    if config.DISABLE_JIT:
+        raise ImportError("NUMBA_DISABLE_JIT is set; nomalib's kernels must be compiled: unset it")
+    make = partial(njit, error_model="numpy", nogil=True)
+    try:
+        kernel = make(cache=True)(function)
+    except RuntimeError:  # no folder
+        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
+        return make()(function)
     kernel._cache._cache_file._source_stamp = source_hash()
     return kernel
 

@@ -24,9 +24,20 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # where the user chose none
 
-import keras
+try:
+    import jax
+    import keras
+    from keras import ops
+
+    if keras.config.backend() != "jax":
+        raise ImportError(f"it runs on {keras.config.backend()!r}")
+except ImportError as error:
+    raise ImportError(
+        f"these networks need Keras on JAX, and {error}: set KERAS_BACKEND=jax, or unset it and "
+        "import nomalib.layers before keras; then start Python anew"
+    ) from error
+
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from nomalib import _features
@@ -34,12 +45,6 @@ from nomalib._checks import checked_count
 from nomalib._draws import flat_shares
 from nomalib.network import Network
 from nomalib.polytope import Shares
-
-if keras.backend.backend() != "jax":
-    raise ImportError(
-        f"KERAS_BACKEND is {keras.backend.backend()!r}, but these networks run on JAX: unset it, "
-        "or set it to 'jax', before Keras is first imported"
-    )
 
 __all__ = ["SpareShares", "SumRate", "features", "problem"]
 
@@ -107,8 +112,28 @@ class SumRate(keras.losses.Loss):
         return -ops.sum(worth * ops.softmax(ops.where(standing != 0, logits, -1e30)), axis=-1)
 
 
+def check_settings() -> None:
+    """Refuses a setting of Keras, JAX or XLA under which the same seed trains another network."""
+    settings = {
+        "keras.config.floatx()": (keras.config.floatx(), "float32"),
+        "keras.config.dtype_policy().name": (keras.config.dtype_policy().name, "float32"),
+        "keras.config.max_epochs()": (keras.config.max_epochs(), None),
+        "keras.config.max_steps_per_epoch()": (keras.config.max_steps_per_epoch(), None),
+        "XLA's fast_math": ("fast_math=true" in os.environ.get("XLA_FLAGS", ""), False),
+    }
+    flags = {"jax_enable_x64": False, "jax_threefry_partitionable": True, "jax_disable_jit": False}
+    settings |= {f"jax.config.{f}": (getattr(jax.config, f), ours) for f, ours in flags.items()}
+    for name, (value, ours) in settings.items():
+        if value != ours:
+            raise ValueError(
+                f"{name} is {value!r}, set by keras.json, the environment or a call; it must be "
+                f"{ours!r}, or the same seed would train another network"
+            )
+
+
 def dense(units: int, activation: str | None, seed: int) -> keras.layers.Layer:
     """A layer as the paper's network has it, drawn by a seed of its own."""
+    check_settings()
     drawn = keras.initializers.GlorotUniform(seed)
     return keras.layers.Dense(units, activation=activation, kernel_initializer=drawn)
 
@@ -124,6 +149,7 @@ def check_kind(model: keras.Model, net: Network | None, *kinds: str) -> str:
 
     Refuses what is none of these, or of `kinds` where there are some, or does not serve `net`.
     """
+    check_settings()
     if not isinstance(model, keras.Model):
         raise ValueError(f"model is {model!r}; it must be a Keras model")
     read, written, kind = model.input_shape[1:], model.output_shape[1:], "size_free"

@@ -41,12 +41,20 @@ SCHEME = {
     "Rand": (GREY, "x"),
 }
 
+# of what `first_look` shows
+UNITS = {"sum_rate": " [bps/Hz]", "time": " [s]", "violation": " [share of the pairs]"}
+
 # as tables hold them: with thousands, an interval, a unit, or missing
 NUMBER = re.compile(r"([-+]?[\d,.]+(e[-+]?\d+)?( ± [\d.]+)? ?%?|nan|–|)")
 
 
 def use_style() -> None:
-    """Sets Matplotlib's defaults for a figure at the width of the book's text."""
+    """Sets Matplotlib's defaults for a figure at the width of the book's text.
+
+    Nothing stays of a user's matplotlibrc. In a notebook, figures appear below their cell also
+    where MPLBACKEND names another backend.
+    """
+    plt.rcdefaults()
     plt.rcParams.update(
         {
             "figure.figsize": (7.0, 3.8),
@@ -71,8 +79,11 @@ def use_style() -> None:
         }
     )
     if "ipykernel" in sys.modules:
+        from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+        if shell := get_ipython():
+            shell.run_line_magic("matplotlib", "inline")
         set_matplotlib_formats("svg")
 
 
@@ -92,45 +103,69 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def first_look(rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metric: str) -> Figure:
-    """A panel for each column whose name holds `metric`, over the first axis.
+def first_look(
+    rows: Sequence[Mapping[str, Any]],
+    axes: Sequence[str],
+    metric: str,
+    units: Mapping[str, str] | None = None,
+) -> Figure:
+    """The columns whose name holds `metric`, a line each, over the first axis that is no seed.
 
-    The other axes tell the lines apart; without an axis the rows are counted. Where no name holds
-    `metric`, the numbers are shown that differ between the rows, or all.
+    There is a panel for each combination of the other axes. A line is the mean over the seeds, and
+    its bars reach from the least to the greatest. Where no name holds `metric`, each number that
+    differs between the rows has a panel.
 
     Args:
         rows: of `records.table`, one a run.
         axes: columns that the runs were made for.
         metric: part of a column's name; "" is in all.
+        units: what follows an axis's name in a label.
 
-    >>> rows = [{"seed": seed, "rate": 2.5 * seed} for seed in (0, 1)]
-    >>> [panel.get_title() for panel in first_look(rows, ["seed"], "rate").axes]
-    ['rate']
+    >>> rows = [{"n": n, "rate_max": n / 2, "rate_ipm": n} for n in (1, 2)]
+    >>> [line.get_label() for line in first_look(rows, ["n"], "rate").axes[0].lines]
+    ['max', 'ipm']
     """
-    over, *others = axes or ["run"]
+    over, *others = [name for name in axes if name != "seed"] or ["seed" if axes else "run"]
     rows = [{"run": n} | dict(row) for n, row in enumerate(rows)]
-    numbers = [name for name, value in rows[0].items() if type(value) in (int, float)]
-    numbers = [name for name in numbers if name not in ("run", *axes)]
-    shown = [name for name in numbers if metric in name]
-    shown = shown or [name for name in numbers if len({row[name] for row in rows}) > 1] or numbers
-    lines: dict[str, list[Mapping[str, Any]]] = {}
+    columns = dict.fromkeys(name for row in rows for name in row if type(row[name]) in (int, float))
+    numbers = [name for name in columns if name not in ("run", *axes)]
+    shown = [name for name in numbers if metric and metric in name]
+    differ = [name for name in numbers if len({row.get(name) for row in rows}) > 1] or numbers
+    parts: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        lines.setdefault(", ".join(f"{name} = {row[name]}" for name in others), []).append(row)
+        parts.setdefault(", ".join(f"{name} = {row[name]}" for name in others), []).append(row)
+    panels = [
+        (part, names) for part in parts for names in ([shown] if shown else [[n] for n in differ])
+    ]
     use_style()
-    height, width = max(1, -(-len(shown) // 3)), min(3, max(1, len(shown)))
-    fig, panels = plt.subplots(height, width, squeeze=False)
-    fig.set_size_inches(3.2 * width, 2.6 * height + 0.5)
-    for panel, name in zip(panels.flat, shown, strict=False):
-        for label, found in lines.items():
-            points = sorted((row[over], row[name]) for row in found)
-            at = [x if isinstance(x, (int, float)) else str(x) for x, _ in points]
-            panel.plot(at, [y for _, y in points], "o-", label=label)
-        panel.set(title=name, xlabel=over)
-    for panel in panels.flat[len(shown) :]:
+    height, width = max(1, -(-len(panels) // 3)), min(3, max(1, len(panels)))
+    fig, places = plt.subplots(height, width, squeeze=False, sharex=True, sharey=bool(shown))
+    fig.set_size_inches(max(7.0, 3.2 * width), 2.6 * height + 1.5)
+    for panel, (part, names) in zip(places.flat, panels, strict=False):
+        for name in names:
+            label = name.replace(metric, "").strip("_").replace("_", " ") if shown else name
+            _line(panel, parts[part], over, name, label or name)
+        title = ", ".join(filter(None, [part, "" if shown else names[0]]))
+        panel.set(title=title, xlabel=over + (units or {}).get(over, ""))
+        panel.set_ylabel(metric + UNITS.get(metric, "") if shown else "")
+    for panel in places.flat[len(panels) :]:
         panel.remove()
-    if len(lines) > 1 and shown:
-        fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    if len(shown) > 1:
+        fig.legend(*places.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
+
+
+def _line(panel: Axes, rows: Sequence[Mapping[str, Any]], over: str, name: str, label: str) -> None:
+    points: dict[Any, list[float]] = {}
+    for row in sorted((row for row in rows if name in row), key=lambda row: row[over]):
+        x = row[over] if isinstance(row[over], (int, float)) else str(row[over])
+        points.setdefault(x, []).append(row[name])
+    means = [sum(values) / len(values) for values in points.values()]
+    ends = [(m - min(v), max(v) - m) for m, v in zip(means, points.values(), strict=True)]
+    panel.plot(list(points), means, "o-", label=label)
+    if any(map(max, ends)):
+        color = panel.lines[-1].get_color()
+        panel.errorbar(list(points), means, list(zip(*ends, strict=True)), fmt="none", color=color)
 
 
 def canvas(ax: Axes, width: float, height: float) -> None:

@@ -58,7 +58,7 @@ def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str,
     measured = {name: _metric(name, value) for name, value in metrics.items()}
     took = time.time() - psutil.Process().create_time()
     if sys.platform == "linux":  # where psutil knows it to a second only
-        ticks = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19]
+        ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()[19]
         took = time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
     made_by = {"seed": given.get("seed"), "wall_time_s": round(took, 3)} | environment()
     record = {"parameters": given, "metrics": measured, "provenance": made_by}
@@ -136,16 +136,16 @@ def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
     import yaml  # of papermill, which the book needs, but not the package
 
     places = [Path(folder, f"{name}.ipynb") for folder in ("experiments", "book/experiments")]
-    notebook = next(filter(Path.is_file, places), None)
-    if notebook is None:
+    if (notebook := next(filter(Path.is_file, places), None)) is None:
         raise FileNotFoundError(f"no experiment {name!r}: neither {places[0]} nor {places[1]}")
     given = yaml.safe_dump(parameters | {"record": str(Path(path).resolve())})
     # its own process: what its kernel prints when shut down, errors too, must not reach the chapter
-    command = [sys.executable, "-m", "papermill", notebook.name, "-", "-y", given]
+    kernel = ["--kernel", "python3", "--language", "python"]  # whatever an editor has written
+    command = [sys.executable, "-m", "papermill", notebook.name, "-", "-y", given, *kernel]
     env = os.environ | {"JPY_SESSION_NAME": notebook.name}
-    run = subprocess.run(command, cwd=notebook.parent, env=env, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=notebook.parent, env=env, capture_output=True)
     if run.returncode:
-        raise RuntimeError(f"{notebook} failed:\n{run.stderr}")
+        raise RuntimeError(f"{notebook} failed:\n{run.stderr.decode()}")
 
 
 def rows(name: str, folder: str, /, *runs: dict, **common: Any) -> list[dict[str, Any]]:
@@ -203,10 +203,12 @@ def environment() -> dict[str, Any]:
     notebook = Path(os.environ.get("JPY_SESSION_NAME", ""))
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.is_file() else []
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    cpuinfo = Path("/proc/cpuinfo")  # which names the model, on Linux alone
-    model = re.search(r"(?m)^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    used = {p: getattr(sys.modules.get(p), "__version__", None) or version(p) for p in _PACKAGES}
+    about = Path("/proc/cpuinfo")  # which names the model, on Linux alone
+    about_cpu = about.read_bytes().decode() if about.exists() else ""
+    model = re.search(r"(?m)^model name\s*: (.*)", about_cpu)
     return {
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": {"python": platform.python_version()} | used,
         "source": source_hash(),
         "notebook": _checksum(code) if code else None,
         "machine": {

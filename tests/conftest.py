@@ -2,8 +2,12 @@
 
 import os
 import tempfile
+from pathlib import Path
 
+import settings as workflow_settings
 from hypothesis import HealthCheck, settings
+
+workflow_settings.isolate(os.environ, Path(__file__).parents[1] / "_runs/settings")
 
 # Many tests train or run networks of the same shape: XLA compiles each shape once a session.
 _compiled = tempfile.TemporaryDirectory()

@@ -27,17 +27,17 @@ def make(folder, parameters, code):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
     (folder / "nomalib").mkdir()
-    for name in ("__init__", "_compile", "records", "plots"):
+    shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__", "_checks", "_compile", "network", "records", "plots"):
         shutil.copy(ROOT / f"nomalib/{name}.py", folder / "nomalib")
     # the rest of the package, with all that is to be compiled
     (folder / "nomalib/rates.py").write_text('""">>> 1\n1"""\n')
-    (folder / "pytest.ini").write_text(
-        "[pytest]\naddopts = --ignore=nomalib/records.py --ignore=nomalib/plots.py\n"
-    )
+    ignored = " ".join(f"--ignore=nomalib/{name}.py" for name in ("network", "records", "plots"))
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {ignored}\n", encoding="utf-8")
     _notebook(folder / "book/experiments/tiny.ipynb", parameters, code)
     _notebook(folder / "book/chapter.ipynb", 'records = ""', _READER)
-    (folder / "book/index.md").write_text("# Book\n")
-    (folder / "book/references.bib").write_text("")
+    (folder / "book/index.md").write_text("# Book\n", encoding="utf-8")
+    (folder / "book/references.bib").write_text("", encoding="utf-8")
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
     )
@@ -69,7 +69,7 @@ def start(project, *command):
         env=os.environ | {"PYTHONPATH": str(project), "PATH": f"{BIN}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
 
 

@@ -96,7 +96,7 @@ def test_a_full_disk_and_a_read_only_folder(project):
         f"""
         keep() {{ mkdir -p kept/$1; cp -a _runs/. kept/$1/; echo "$1 ended with $2"; }}
         mkdir _runs
-        mount -t tmpfs -o size=16k tmpfs _runs || exit
+        mount -t tmpfs -o size=52k tmpfs _runs || exit
         snakemake {CHAPTER} --cores 1; keep full $?
         mount -o remount,ro _runs
         snakemake {CHAPTER} --cores 1; keep readonly $?
