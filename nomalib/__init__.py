@@ -12,7 +12,7 @@ In reading order; what is indented is a part of what stands above it. Imports go
     interior_point  the method of (10)–(11) for any ε and weights
       _starts         where it starts; _central_path, the method itself; _newton, its linear system
     matching        scheduling by swaps, Algorithm 2 (PAUS)
-      _swaps          its compiled loop; _board, what a schedule in the making is worth
+      _swaps          its compiled loop; _board, a schedule in the making; _sets, what it is worth
     learning        the paper's network, and one that is feasible by construction
       layers          what both need of Keras beyond its own
       _imitated       what surrounds the former's output; _features, the latter's
@@ -25,6 +25,7 @@ These nine are the core. Beside them:
     optimum         any ε and weights, under a certified bound (_search)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
+    schedules       schedules by simple rules
     compression     smaller networks, and their artefacts; deployed runs these without Keras
     fairness        frames: rates over time, α-fair or owed, NOMA and OMA, under a bound
       _parts          who shares a subchannel; _utility, what the program knows of fairness

@@ -1,15 +1,15 @@
 """A schedule in the making: who sits where, and what that is worth, for `nomalib._swaps`.
 
 Of a subchannel its `TERMS` are all that counts: the least power n, and the strength α and coupling
-q of its strongest user (`nomalib._chain`); and a rate, at the fixed powers or at the least
-ones. Its score is what it adds to the sum rate, or at optimal powers to the bound (dual) of
-`nomalib.matching` at the present price λ; as long as no power meets R_min, it is −n. Terms are
-remembered until an exchange changes their subchannel, scores until one changes the price: few of
-the questions of a run are new.
+q of its strongest user (`nomalib._chain`), or with weights a row of `nomalib._sets`; and a rate, at
+the fixed powers or at the least ones. Its score is what it adds to the sum rate, or at optimal
+powers to the bound (dual) of `nomalib.matching` at the present price λ; as long as no power meets
+R_min, it is −n. Terms are remembered until an exchange changes their subchannel, scores until one
+changes the price: few of the questions of a run are new.
 """
 
 from collections import namedtuple
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,9 @@ from nomalib._chain import Chain, empty_chain, link, strongest_terms
 from nomalib._checks import Array
 from nomalib._compile import compiled, inlined, log1p
 from nomalib._reduction import sort_users
-from nomalib._starts import Takers, rate_of, takers_of
+from nomalib._sets import best_rate, describe, most_at, sets_of
+from nomalib._starts import Takers, takers_of
 from nomalib.rates import QOS_TOLERANCE
-from nomalib.subchannel import worth
-from nomalib.water_filling import fill
 
 # Two facts make a rule: at which powers an exchange counts (those of the slots, the best ones, or
 # the least ones, of which less is better), and what it must not do.
@@ -30,12 +29,11 @@ NONE, QOS, FEASIBLE = range(3)
 
 # A subchannel that cannot meet R_min at any power counts as one that needs this many budgets.
 HOPELESS = 1e9
-# Of all users. Others would enter in `recall`, with the terms, and from them in `worth` and `fill`.
-WEIGHT = 1.0
 
-# need n, strength α, coupling q, rate [nats], pairs short of R_min; score, and the λ that it is at
+# need n, strength α, coupling q, rate [nats], pairs short of R_min; score, and the λ that it is at;
+# its row of `Sets`
 _NAMES = "need", "strength", "coupling", "rate", "short", "score", "price"
-TERMS = np.dtype([(name, np.float64) for name in _NAMES])
+TERMS = np.dtype([*((name, np.float64) for name in _NAMES), ("row", np.int64)])
 
 
 Rule = namedtuple("Rule", "powers guard moves most_held")
@@ -46,6 +44,8 @@ class Board(NamedTuple):
 
     Attributes:
         gains, assigned, power: of each pair, the last in budgets; (N, M).
+        draw: its row of all weights.
+        weight: of all users, where they are alike.
         users: user of each slot, −1 where free; (N, K).
         held: subchannels of each user, (M,).
         now: `TERMS` of each subchannel, (N + 1,).
@@ -55,11 +55,14 @@ class Board(NamedTuple):
         order, chain, rates: of a subchannel, its users in SIC order (N, K), what these hear, and
             what they reach [nats], (M,).
         takers: what a water level is found of.
+        sets: `Sets`, or () where the strongest users take all.
     """
 
     gains: Array
     assigned: NDArray[np.bool_]
     power: Array
+    draw: int
+    weight: float
     users: NDArray[np.int64]
     held: NDArray[np.int64]
     now: NDArray[np.void]
@@ -69,14 +72,16 @@ class Board(NamedTuple):
     chain: Chain
     rates: Array
     takers: Takers
+    sets: Any
 
 
-def workspace(n: int, m: int, slots: int) -> tuple:
-    """All of a board but for what each draw has of its own."""
+def workspace(n: int, m: int, slots: int, general: bool) -> tuple:
+    """All of a board but for what each draw has of its own; `general` with `Sets`."""
     users, order = np.empty((2, n, slots), np.int64)
     now, after = np.zeros((2, n + 1), TERMS)
     known, chain = np.zeros((n + 1, slots, m + 1), TERMS), empty_chain(slots)
-    return users, np.empty(m, np.int64), now, after, known, order, chain, np.empty(m), takers_of(n)
+    sets, held = sets_of(n, m, slots) if general else (), np.empty(m, np.int64)
+    return users, held, now, after, known, order, chain, np.empty(m), takers_of(n), sets
 
 
 # A board handed to a compiled function counts references to all its arrays, atomically; so does one
@@ -131,6 +136,9 @@ def recall(draws, board, rule, i, s, j):
     if k > 0 and (rule.powers != FIXED or rule.guard == FEASIBLE):
         need, terms.strength, terms.coupling = strongest_terms(k, board.chain)
         terms.need = min(need, HOPELESS)
+    n_users = board.assigned.shape[1]
+    terms.row = (i * board.users.shape[1] + s) * (n_users + 1) + (j if j >= 0 else n_users)
+    describe(board.sets, i, k, terms.row, board.order, board.draw, draws, board.chain)
     if rule.powers == FIXED:
         rates_at(board.power, i, k, board.order, board.chain, board.rates)
     for row in range(k):
@@ -138,24 +146,25 @@ def recall(draws, board, rule, i, s, j):
         owed = draws.min_rate[user]
         if rule.powers == FIXED:
             terms.short += board.rates[user] < owed * (1.0 - QOS_TOLERANCE)
-        terms.rate += WEIGHT * (board.rates[user] if rule.powers == FIXED else owed)
+        owed = board.rates[user] if rule.powers == FIXED else owed
+        terms.rate += draws.weights[board.draw, user] * owed
     put(board, i, s, old)
 
 
 @inlined
-def set_score(terms, rule, price):
+def set_score(board, terms, rule, price):
     """What a subchannel of these terms adds at this price; 0 is no price."""
     terms.price = price
     terms.score = terms.rate
     if rule.powers != FIXED and price > 0.0:
-        most, _ = worth(price, terms.strength, terms.coupling, WEIGHT)
+        most = most_at(board.sets, terms, price, board.weight)
         terms.score += most - price * terms.need
     elif rule.powers != FIXED:
         terms.score = -terms.need
 
 
 @inlined
-def worth_of(terms, rule, takers):
+def worth_of(board, terms, rule):
     """What all subchannels of these terms are worth [nats], and λ, 0 where it has no meaning.
 
     Minus the budgets that R_min needs where those are more than one, or where only they count.
@@ -167,15 +176,8 @@ def worth_of(terms, rule, takers):
     if rule.powers == LEAST or (rule.powers == OPTIMAL and need > 1.0):
         value = -max(1.0, need)
     elif rule.powers == OPTIMAL:
-        spare = 1.0 - need
-        for i in range(takers.share.shape[0]):
-            takers.strength[i] = spare * terms[i].strength
-            takers.coupling[i] = spare * terms[i].coupling
-            takers.weight[i], takers.share[i] = WEIGHT, 0.0
-        level, _ = fill(takers.strength, takers.coupling, takers.weight, takers.share)
-        value += rate_of(takers)
-        # with nothing to spare, the price at which nobody buys
-        price = 1.0 / (level * spare) if spare > 0.0 else terms["strength"].max()
+        rate, price = best_rate(board.sets, terms, 1.0 - need, board.weight, board.takers)
+        value += rate
     return value, price
 
 
@@ -196,7 +198,7 @@ def begin(draws, board, rule):
         first = board.users[i, 0]
         recall(draws, board, rule, i, 0, first)
         board.now[i] = board.after[i] = board.known[i, 0, first]
-    value, price = worth_of(board.now, rule, board.takers)
+    value, price = worth_of(board, board.now, rule)
     for i in range(n):
-        set_score(board.now[i], rule, price)
+        set_score(board, board.now[i], rule, price)
     return value, price

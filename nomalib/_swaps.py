@@ -45,9 +45,13 @@ def exchange(
     power: Array | None,
     rule: tuple[int, int],
     moves: bool,
+    general: bool,
     room: int = 0,
 ) -> tuple[NDArray[np.bool_], Array, NDArray[np.int64], Array]:
-    """Matches the draws `at`: schedules, powers that stayed with their slots, swaps, trace."""
+    """Matches the draws `at`: schedules, powers that stayed with their slots, swaps, trace.
+
+    `general` says whether at optimal powers others than the strongest may take all.
+    """
     assignment = np.array(np.broadcast_to(start, (len(at), *draws.gains.shape[1:])))
     share = np.zeros(assignment.shape) if power is None else power / net.budget
     n_swaps, trace = np.zeros(len(at), np.int64), np.full((len(at), room), np.nan)
@@ -56,13 +60,13 @@ def exchange(
 
     def some(first: int, last: int) -> None:
         parts = (part[first:last] for part in (assignment, share, n_swaps, trace))
-        space = workspace(net.n_subchannels, net.n_users, slots)
+        space = workspace(net.n_subchannels, net.n_users, slots, general)
         match_draws(draws, at[first:last], judged, space, *parts)
 
     over_draws(some, len(at))
     longest = int(n_swaps.max(initial=0))
     if longest >= room > 0:
-        return exchange(net, draws, at, start, power, rule, moves, longest + 1)
+        return exchange(net, draws, at, start, power, rule, moves, general, longest + 1)
     trace = np.where(trace < 0.0, np.nan, trace) / np.log(2.0)
     return assignment, share * net.budget, n_swaps, trace[:, : longest + 1]
 
@@ -100,7 +104,7 @@ def make(board, rule, x, value, price):
     after[x.i1], after[x.i2] = known[x.i1, x.s1, x.j2], known[x.i2, x.s2, x.j1]
     reached, at_price = value, price
     if guard(rule, now, after, x):
-        reached, at_price = worth_of(after, rule, board.takers)
+        reached, at_price = worth_of(board, after, rule)
     if not reached > value + RISE * abs(value):
         after[x.i1], after[x.i2] = now[x.i1], now[x.i2]
         return value, price
@@ -110,7 +114,7 @@ def make(board, rule, x, value, price):
             put(board, i, s, j)
             known[i]["price"][:] = np.nan
     for i in range(board.users.shape[0]):
-        set_score(now[i], rule, at_price)
+        set_score(board, now[i], rule, at_price)
     return reached, at_price
 
 
@@ -141,7 +145,7 @@ def run(draws, board, rule, trace):
                 if i < n and known[i, s, j].price != price:
                     if np.isnan(known[i, s, j].price):
                         recall(draws, board, rule, i, s, j)
-                    set_score(known[i, s, j], rule, price)
+                    set_score(board, known[i, s, j], rule, price)
                 rise += known[i, s, j].score - now[i].score
             if not rise > RISE * abs(value):
                 continue
@@ -157,5 +161,7 @@ def run(draws, board, rule, trace):
 def match_draws(draws, at, rule, space, assignment, power, made, trace):
     """The draws `at` in place; writes the number of exchanges, and the worth after each."""
     for b in range(at.shape[0]):
-        board = Board(draws.gains[at[b]], assignment[b], power[b], *space)
+        draw = at[b] % draws.weights.shape[0]
+        of_draw = draws.gains[at[b]], assignment[b], power[b], draw, draws.weights[draw, 0]
+        board = Board(*of_draw, *space)
         made[b] = run(draws, board, rule, trace[b])

@@ -1,15 +1,20 @@
 """An upper bound on the joint problem (8)–(9): over all schedules within the caps, at any powers.
 
 Relax the budget by a price λ > 0. What a set S of users then earns on subchannel i, at its best,
-is φ_i(S, λ) of (dual) in `nomalib.matching`, and for every λ the joint optimum is at most
+is φ_i(S, λ) (`nomalib.subchannel`, with the least power), and for every λ the joint optimum is at
+most
 
     λ + max Σ_i φ_i(S_i, λ)   over one set S_i a subchannel, |S_i| ≤ H, no user in more than V.
 
 Choosing the sets is an integer program with one column for each (i, S). Its linear relaxation is at
 least its optimum, so the sum stays a bound. A set that earns no more than one of its subsets can be
 left out, for the subset uses less of the caps. The bound is convex in λ: the lowest is taken.
+
+Rates, and φ, fall as ε grows. So where φ is not known in closed form, that of a smaller ε bounds
+it: with the interferer's gain the least ε on the subchannel, with the receiver's perfect SIC.
 """
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -17,14 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize_scalar
 
-from nomalib._chain import empty_chain, link, strongest_terms
-from nomalib._checks import Array
+from nomalib._chain import empty_chain, link
+from nomalib._checks import Array, Weights
 from nomalib._compile import compiled
-from nomalib._draws import flat_draws
+from nomalib._draws import Shares, flat_draws
 from nomalib._reduction import sort_users
-from nomalib.matching import check_takers
+from nomalib._sets import keep_set, rows_of
+from nomalib.matching import others_may_take
 from nomalib.network import Network
-from nomalib.subchannel import worth
+from nomalib.subchannel import split_at
 
 __all__ = ["upper_bound"]
 
@@ -32,49 +38,59 @@ __all__ = ["upper_bound"]
 _LOWEST_PRICE = 1e-4
 
 
-def upper_bound(net: Network, gains: ArrayLike) -> Array:
-    """Upper bound on the sum rate [bps/Hz] of every schedule within the caps, shape (…).
+def upper_bound(net: Network, gains: ArrayLike, weights: Weights = None) -> Array:
+    """Upper bound on the weighted sum rate [bps/Hz] of every schedule within the caps, shape (…).
 
-    The number of columns grows with M over H: some 0.2 s a draw at N = M = 10, H = 3.
+    The number of columns grows with M over H: some 0.2 s a draw at N = M = 10, H = 3. With the
+    receiver's gain it is loose by what imperfect SIC costs, where weights (or ε, or R_min) differ.
 
     Args:
         net: the scenario.
         gains: magnitudes |g|, (…, N, M).
-
-    Raises:
-        ValueError: also for a sic_residual or min_rate that differs between users, where φ may have
-            no closed form.
+        weights: of the users' rates, (M,) or (…, M); None is 1 for all.
 
     >>> net = Network(n_subchannels=1, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> float(upper_bound(net, [[1.0, 3.0]]).round(6))  # log₂(1 + 9), all to the stronger user
     3.321928
     """
-    check_takers(net)
     one_served = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
     one_served[0, 0] = True
-    draws, lead = flat_draws(net, gains, one_served)
+    draws, lead = flat_draws(net, gains, one_served, weights)
+    if others_may_take(net, draws):
+        least = net.epsilon.min(axis=1, keepdims=True)
+        if draws.receiver:
+            least = np.where(least == 1.0, 1.0, 0.0)
+        net = replace(net, sic_residual=least + 0.0 * net.epsilon)
+        draws, _ = flat_draws(net, gains, one_served, weights)
     sets, member = _sets(net)
-    terms = np.empty((3, net.n_subchannels, len(sets)))
-    bounds = np.empty(len(draws.gains))
+    rows = rows_of(net.n_subchannels * len(sets), int(member.sum(axis=1).max()))
+    need, bounds = np.empty((net.n_subchannels, len(sets))), np.empty(len(draws.gains))
     for b in range(len(bounds)):
-        _set_terms(draws, b, member, empty_chain(member.sum(axis=1).max()), terms)
-        bounds[b] = _bound(net, terms, sets, member)
+        _keep_sets(draws, b, member, empty_chain(rows.users.shape[1]), rows, need)
+        floor = member @ (net.min_nats * draws.weights[b % len(draws.weights)])
+        bounds[b] = _bound(net, rows, need, floor, sets, member)
     return bounds.reshape(lead)[()]
 
 
 def _bound(
-    net: Network, terms: Array, sets: list[tuple[int, ...]], member: NDArray[np.bool_]
+    net: Network,
+    rows: Shares,
+    need: Array,
+    floor: Array,
+    sets: list[tuple[int, ...]],
+    member: NDArray[np.bool_],
 ) -> float:
-    floor, earned = np.log(2.0) * (member @ net.min_rates), np.empty(terms.shape[1:])
+    earned, u = np.empty(need.shape), np.empty(rows.strength.shape)
 
     def bound(log_price: float) -> float:
         price = np.exp(log_price)
-        _earn(terms, floor, price, earned)
+        _earn(rows, need, floor, price, u, earned)
         return price + _best_choice(net, earned, sets, member)
 
-    lowest = max(_LOWEST_PRICE * min(net.n_subchannels, terms[1].max()), 1e-100)
+    most = net.n_subchannels * max(rows.weight.max(), 1e-100)
+    lowest = max(_LOWEST_PRICE * min(most, (rows.weight * rows.strength).max()), 1e-100)
     found = minimize_scalar(
-        bound, bounds=np.log([lowest, net.n_subchannels]), method="bounded", options={"xatol": 1e-3}
+        bound, bounds=np.log([lowest, most]), method="bounded", options={"xatol": 1e-3}
     )
     return found.fun / np.log(2.0)
 
@@ -90,27 +106,30 @@ def _sets(net: Network) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
 
 
 @compiled
-def _set_terms(draws, b, member, chain, terms):
-    """n, α and q of every set on every subchannel, (3, N, S)."""
-    n, gains = draws.gains.shape[1], draws.gains[b]
-    users, copies = np.empty((1, chain.t.shape[0]), np.int64), np.empty((1, gains.shape[1]))
+def _keep_sets(draws, b, member, chain, rows, need):
+    """Every set on every subchannel as a row, and its least power, (N, S)."""
+    n, slots = need.shape[0], rows.users.shape[1]
+    assigned, users = np.zeros((n, member.shape[1]), np.bool_), np.empty((n, slots), np.int64)
+    draw = b % draws.weights.shape[0]
     for i in range(n):
-        copies[0] = gains[i]
         for s in range(member.shape[0]):
-            k = sort_users(0, copies, member[s : s + 1], users)
-            for row in range(k):
-                j = users[0, row]
-                link(row, gains[i, j], draws.t[j], draws.epsilon[i, j], draws, chain)
-            terms[0, i, s], terms[1, i, s], terms[2, i, s] = strongest_terms(k, chain)
+            assigned[i] = member[s]
+            k = sort_users(i, draws.gains[b], assigned, users)
+            for slot in range(k):
+                j = users[i, slot]
+                gain, epsilon = draws.gains[b, i, j], draws.epsilon[i, j]
+                link(slot, gain, draws.t[j], epsilon, draws, chain)
+            row = i * member.shape[0] + s
+            need[i, s] = keep_set(rows, i, k, row, users, draw, draws, chain)
 
 
 @compiled
-def _earn(terms, floor, price, earned):
+def _earn(rows, need, floor, price, u, earned):
     """φ of every set on every subchannel, (N, S); −inf where no power meets R_min."""
-    for i in range(earned.shape[0]):
-        for s in range(earned.shape[1]):
-            most, _ = worth(price, terms[1, i, s], terms[2, i, s], 1.0)
-            earned[i, s] = floor[s] + most - price * terms[0, i, s]
+    for i in range(need.shape[0]):
+        for s in range(need.shape[1]):
+            most, _ = split_at(i * need.shape[1] + s, rows, price, u)
+            earned[i, s] = floor[s] + most - price * need[i, s]
 
 
 def _best_choice(

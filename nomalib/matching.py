@@ -19,6 +19,11 @@ need not. For any price λ > 0 of power the optimum is at most
 with equality at its own λ. A swap that does not raise φ_i1 + φ_i2 at the present λ can therefore
 not raise the optimum; only the few others need a new water level.
 
+Where weights, ε or R_min differ, so that the strongest user need not take all, the best known split
+at λ stands in for it, and for the optimum what `nomalib.takers` reaches. Both are exact, the latter
+to its gap, with the interferer's gain and one ε, and with the receiver's and an ε of 0 or 1;
+elsewhere the search goes by rates that are within reach, not by the best ones.
+
 `moves` admits more exchanges, all within the caps: a free slot takes part like a user, and so does
 a bench that holds every user with a subchannel to spare. So a user can go to a free slot, join,
 leave, or be replaced by one from the bench, but nobody loses its last subchannel. At fixed powers a
@@ -34,15 +39,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib import _board, _swaps, rates, water_filling
-from nomalib._checks import Array, check_choice, checked_flag
-from nomalib._draws import flat_draws, with_axes
+from nomalib import _board, _swaps, rates, takers
+from nomalib._checks import Array, Weights, check_choice, checked_flag
+from nomalib._draws import Draws, flat_draws, with_axes
 from nomalib.network import Network
 from nomalib.polytope import Allocation
 
 __all__ = ["Allocator", "Matching", "Rule", "is_exchange_stable", "paus", "swap_matching"]
 
-Allocator = Callable[[Network, Array, NDArray[np.bool_]], Allocation]
+Allocator = Callable[..., Allocation]
 Rule = Literal["rate", "qos", "feasible", "optimum"]
 
 RULES = {
@@ -59,7 +64,7 @@ class Matching(NamedTuple):
     Attributes:
         assignment: bool, (…, N, M).
         power: watt, (…, N, M); NaN where no power was found that meets R_min.
-        sum_rate: bps/Hz, (…); NaN as power.
+        sum_rate: weighted, bps/Hz, (…); NaN as power.
         n_swaps: exchanges made, (…).
         trace: sum rate [bps/Hz] of the start and after each improvement, (…, T), then NaN; NaN also
             for a start that cannot meet R_min.
@@ -79,6 +84,7 @@ def swap_matching(
     power: ArrayLike | None,
     rule: Rule = "qos",
     moves: bool = False,
+    weights: Weights = None,
 ) -> Matching:
     """Swaps until none raises the sum rate: the second stage of Algorithm 2.
 
@@ -88,10 +94,7 @@ def swap_matching(
         power: watt, (N, M) or (…, N, M), a draw of NaN is left as it is; no matter for "optimum".
         rule: which swaps are made, see the module.
         moves: whether free slots and users with subchannels to spare take part.
-
-    Raises:
-        ValueError: under "optimum" also for a sic_residual or min_rate that differs between users,
-            where their strongest need not take all the spare power.
+        weights: of the users' rates, (M,) or (…, M); None is 1 for all.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> crossed = np.array([[False, True], [True, False]])
@@ -104,9 +107,8 @@ def swap_matching(
     """
     check_choice("rule", rule, RULES)
     optimal, moves = RULES[rule][0] == _board.OPTIMAL, checked_flag("moves", moves)
-    draws, lead = flat_draws(net, gains, assignment)
+    draws, lead = flat_draws(net, gains, assignment, weights)
     if optimal:
-        check_takers(net)
         power = None
     elif power is None:
         raise ValueError(f"power is None; rule {rule!r} needs powers of shape (…, N, M)")
@@ -115,12 +117,13 @@ def swap_matching(
         power = power.reshape(draws.gains.shape)
     every, room = np.arange(len(draws.gains)), 4 * net.n_subchannels * draws.slots
     start, aim = draws.assignment, RULES[rule]
+    general = optimal and others_may_take(net, draws)
     schedule, spent, n_swaps, trace = _swaps.exchange(
-        net, draws, every, start, power, aim, moves, room
+        net, draws, every, start, power, aim, moves, general, room
     )
     if optimal:
-        spent = water_filling.allocate(net, draws.gains, schedule).power
-    rate = _sum_rates(net, draws.gains, schedule, spent)
+        spent = takers.allocate(net, draws.gains, schedule, _weights(draws, every)).power
+    rate = _sum_rates(net, draws, every, schedule, spent)
     return with_axes(lead, Matching(schedule, spent, rate, n_swaps, trace))
 
 
@@ -128,9 +131,10 @@ def paus(
     net: Network,
     gains: ArrayLike,
     assignment: ArrayLike,
-    allocate: Allocator = water_filling.allocate,
+    allocate: Allocator = takers.allocate,
     rule: Rule = "optimum",
     moves: bool = True,
+    weights: Weights = None,
 ) -> Matching:
     """Power allocation and user scheduling in turn until neither raises the rate: Algorithm 2.
 
@@ -143,7 +147,8 @@ def paus(
     As printed it is `rule="rate", moves=False`, but for (b), kept only where it raises the rate: as
     printed, the loop cycles in some 4 % of runs; so it ends, but R_min may be broken.
 
-    `allocate` is any allocator; all else is as of `swap_matching`.
+    `allocate` is any allocator (net, gains, assignment, and weights if there are some); all else is
+    as of `swap_matching`.
 
     >>> net = Network(n_subchannels=2, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
     >>> m = paus(net, [[1.0, 0.1], [0.1, 1.0]], [[False, True], [True, False]])
@@ -152,16 +157,18 @@ def paus(
     """
     check_choice("rule", rule, RULES)
     fixed, moves = RULES[rule][0] == _board.FIXED, checked_flag("moves", moves)
-    draws, lead = flat_draws(net, gains, assignment)
+    draws, lead = flat_draws(net, gains, assignment, weights)
     gains, everyone = draws.gains, np.arange(len(draws.gains))
+    general = not fixed and others_may_take(net, draws)
     schedule = np.array(np.broadcast_to(draws.assignment, gains.shape))
     power, rate = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
     n_swaps, steps = np.zeros(len(gains), np.int64), []
 
     def power_stage(at: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Takes schedules at the allocator's powers where the rate rises; returns where it does."""
-        given = allocate(net, gains[at], found).power
-        reached = _sum_rates(net, gains[at], found, given)
+        weighted = () if weights is None else (_weights(draws, at),)
+        given = allocate(net, gains[at], found, *weighted).power
+        reached = _sum_rates(net, draws, at, found, given)
         up = ~np.isnan(reached) & ~(reached <= rate[at] * (1.0 + _swaps.RISE))
         schedule[at[up]], power[at[up]], rate[at[up]] = found[up], given[up], reached[up]
         steps.append(rate.copy())
@@ -171,14 +178,15 @@ def paus(
     ahead = np.flatnonzero(np.isnan(rate)) if fixed else everyone  # 2
     if ahead.size:
         aim = _board.LEAST if fixed else _board.OPTIMAL, _board.NONE
-        found, _, made, _ = _swaps.exchange(net, draws, ahead, schedule[ahead], None, aim, moves)
+        start = schedule[ahead], None, aim, moves, general
+        found, _, made, _ = _swaps.exchange(net, draws, ahead, *start)
         n_swaps[ahead] = np.where(power_stage(ahead, found), made, 0)
     at = np.flatnonzero(~np.isnan(rate) & fixed)  # 3
     while at.size:
-        start = schedule[at], power[at], RULES[rule], moves
-        schedule[at], power[at], made, _ = _swaps.exchange(net, draws, at, *start)
+        begin = schedule[at], power[at], RULES[rule], moves, False
+        schedule[at], power[at], made, _ = _swaps.exchange(net, draws, at, *begin)
         n_swaps[at] += made
-        rate[at] = _sum_rates(net, gains[at], schedule[at], power[at])
+        rate[at] = _sum_rates(net, draws, at, schedule[at], power[at])
         steps.append(rate.copy())
         at = at[power_stage(at, schedule[at])]
     trace = _rises(np.stack(steps, axis=-1))
@@ -192,6 +200,7 @@ def is_exchange_stable(
     power: ArrayLike | None,
     rule: Rule = "qos",
     moves: bool = False,
+    weights: Weights = None,
 ) -> NDArray[np.bool_]:
     """Whether no swap that the rule admits raises the sum rate, (…); False where power is NaN.
 
@@ -203,28 +212,27 @@ def is_exchange_stable(
     >>> is_exchange_stable(net, [[1.0, 0.1], [0.1, 1.0]], crossed, crossed * 0.5)
     np.False_
     """
-    m = swap_matching(net, gains, assignment, power, rule, moves)
+    m = swap_matching(net, gains, assignment, power, rule, moves, weights)
     return (m.n_swaps == 0) & ~np.isnan(m.sum_rate)
 
 
-def check_takers(net: Network) -> None:
-    """Refuses a scenario in which the strongest user of some subchannel need not take all."""
+def others_may_take(net: Network, draws: Draws) -> bool:
+    """Whether on some subchannel another user than the strongest may take all the spare power."""
+    weighted = bool(np.ptp(draws.weights, axis=1).any())
     heard = net.epsilon[(net.epsilon > 0.0).any(axis=1)]
-    if net.max_users_per_subchannel == 1 or not (net.min_rates.any() and heard.size):
-        return
-    for name, differs in (
-        ("sic_residual", np.ptp(heard, axis=1).any()),
-        ("min_rate", np.ptp(net.min_rates) > 0.0),
-    ):
-        if differs:
-            raise ValueError(
-                f"{name} differs between users, whose strongest on a subchannel need then not take "
-                "all the spare power; nomalib.optimum.allocate takes any"
-            )
+    alone = net.max_users_per_subchannel == 1 or not (net.min_rates.any() and heard.size)
+    uneven = np.ptp(heard, axis=1).any() or np.ptp(net.min_rates) > 0.0
+    return weighted or bool(not alone and uneven)
 
 
-def _sum_rates(net, gains, assignment, power):
-    return rates.pair_rates(net, gains, np.where(assignment, power, 0.0)).sum(axis=(-2, -1))
+def _weights(draws: Draws, at: NDArray[np.int64]) -> Array:
+    """Weights of the draws `at`, (M,) or one row for each."""
+    return draws.weights[at] if len(draws.weights) > 1 else draws.weights[0]
+
+
+def _sum_rates(net, draws, at, assignment, power):
+    found = rates.pair_rates(net, draws.gains[at], np.where(assignment, power, 0.0))
+    return (found * _weights(draws, at)[..., None, :]).sum(axis=(-2, -1))
 
 
 def _rises(steps: Array) -> Array:

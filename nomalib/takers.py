@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from nomalib import water_filling
 from nomalib._checks import Weights
-from nomalib._compile import compiled
+from nomalib._compile import compiled, log1p
 from nomalib._draws import flat_draws, view
 from nomalib._perfect_sic import divide, is_perfect, last_user
 from nomalib._starts import level_of, rate_of, takers_of
@@ -114,11 +114,12 @@ def least_bound(shares, one, other, u):
     low, high, bound = min(one, other), max(one, other), np.inf
     for _ in range(_HALVINGS):
         price = np.sqrt(low * high)
-        at_price = price
-        for i in range(u.shape[0]):
+        at_price, power = price, 0.0
+        for i in range(shares.count.shape[0]):
             at_price += split_at(i, shares, price, u)[0]
+            power += u[i].sum()
         bound = min(bound, at_price)
-        if u.sum() > 1.0:
+        if power > 1.0:
             low = price
         else:
             high = price
@@ -126,11 +127,26 @@ def least_bound(shares, one, other, u):
 
 
 @compiled
-def solve(shares, takers, better, u):
-    """Shares u of one draw; (rounds, what any others gain at most [nats])."""
-    takers.slot[:] = 0
+def begin(shares, takers):
+    """The users who gain most from the first power, and their level."""
+    for i in range(takers.slot.shape[0]):
+        best = 0
+        for k in range(1, 0 if shares.strongest[i] else shares.count[i]):
+            first = shares.weight[i, best] * shares.strength[i, best]
+            if shares.weight[i, k] * shares.strength[i, k] > first:
+                best = k
+        takers.slot[i] = best
     level = level_of(shares, takers)
-    value, rounds, gap, exact = rate_of(takers), 0, 0.0, True
+    if level == np.inf:  # power buys nothing
+        takers.share[:] = 1.0 / takers.share.shape[0]
+    return level
+
+
+@compiled
+def settle(shares, takers, better, u):
+    """Shares u of one draw; R(u) [nats], its level, the rounds, what others gain at most [nats]."""
+    level = begin(shares, takers)
+    value, rounds, gap = rate_of(takers), 0, 0.0
     while level < np.inf and rounds < _ROUNDS:
         rounds += 1
         gap, moved = look(shares, 1.0 / level, takers, better)
@@ -138,11 +154,9 @@ def solve(shares, takers, better, u):
             break
         for i in range(better.shape[0]):  # all at once
             takers.slot[i], better[i] = better[i], takers.slot[i]
-        other, reached = level_of(shares, takers), value
-        if not moved:
-            reached = rate_of(takers)
+        other, reached = level_of(shares, takers), rate_of(takers)
         if moved or reached > value:
-            level, value = other, reached if not moved else rate_of(takers)
+            level, value = other, reached
             continue
         for i in range(better.shape[0]):  # or one
             takers.slot[i], better[i] = better[i], takers.slot[i]
@@ -152,14 +166,17 @@ def solve(shares, takers, better, u):
             gap = min(gap, least_bound(shares, 1.0 / level, 1.0 / other, u) - value)
             break
         value = reached
-    for i in range(u.shape[0]):
-        k = shares.count[i]
+    value, exact = 0.0, rounds < _ROUNDS
+    for i in range(better.shape[0]):
+        k, slot, x = shares.count[i], takers.slot[i], takers.share[i]
         if not shares.single[i] and is_perfect(i, k, shares):
-            divide(i, k, shares, takers.share[i], u)
+            value += divide(i, k, shares, x, u)
         else:
-            give(i, takers.slot[i], takers.share[i], u)
+            give(i, slot, x, u)
+            sinr = shares.strength[i, slot] * x / (1.0 + shares.coupling[i, slot, slot] * x)
+            value += shares.weight[i, slot] * log1p(sinr)
             exact = exact and shares.single[i]
-    return rounds, max(0.0, gap) if exact else np.inf
+    return value, level, rounds, max(0.0, gap) if exact else np.inf
 
 
 @compiled
@@ -171,4 +188,4 @@ def _allocate_draws(shares, takers, better, u, n_iter, gap):
         if draw.strongest.all():
             n_iter[b], gap[b] = water_filling.solve(draw, takers.share, u[b])
         else:
-            n_iter[b], gap[b] = solve(draw, takers, better, u[b])
+            _, _, n_iter[b], gap[b] = settle(draw, takers, better, u[b])

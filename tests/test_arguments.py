@@ -21,6 +21,7 @@ from nomalib import (
     optimum,
     polytope,
     rates,
+    schedules,
     takers,
     water_filling,
 )
@@ -119,6 +120,12 @@ CALLS = {
     "imitate": (lambda *given: learning.imitate(MODEL, *given, POWER), DRAWS),
     "prune": (lambda *given: compression.prune(MODEL, *given), DRAWS),
     "upper_bound": (joint_bound.upper_bound, ("gains",)),
+    "at_price": (schedules.at_price, ("gains",)),
+    "deferred_acceptance": (schedules.deferred_acceptance, ("gains",)),
+    "greedy": (schedules.greedy, ("gains",)),
+    "linear_assignment": (schedules.linear_assignment, ("gains",)),
+    "near_far": (schedules.near_far, ("gains",)),
+    "one_each": (schedules.one_each, ("gains",)),
     "equal_totals": (baselines.equal_totals, DRAWS),
     "equal_power": (baselines.equal_power, ("assignment",)),
     "random_power": (
@@ -179,6 +186,9 @@ OPTIONS = [
     ("noise", (0.0, INF), lambda value: Network(noise=value)),
     ("min_rate", (-0.01, 1e-7, 41.0), lambda value: Network(min_rate=value)),
     ("weights", (-1.0, NAN, 1e10), lambda value: polytope.reduce(NET, *PAIR, [1.0, value, 0.0])),
+    ("weights", (-1.0, NAN), lambda value: joint_bound.upper_bound(NET, GAINS, [1.0, value, 0.0])),
+    ("weights", (-1.0, NAN), lambda value: schedules.greedy(NET, GAINS, [1.0, value, 0.0])),
+    ("weights", (-1.0, NAN), lambda value: matching.paus(NET, *PAIR, weights=[1.0, value, 0.0])),
     ("sic_residual", (1.5, -0.5, NAN), lambda value: Network(sic_residual=value)),
     ("interference_gain", ("both",), lambda value: Network(interference_gain=value)),
     ("fading", ("rician",), lambda value: Network(fading=value)),
@@ -232,11 +242,6 @@ def split(u):
 # what else is refused: what the error says, and what raises it
 REFUSED = {
     r"sic_residual has shape \(10,\)": lambda: Network(sic_residual=np.zeros(10)),
-    "sic_residual differs": lambda: joint_bound.upper_bound(UNEVEN, GAINS),
-    "sic_residual differs between users, ": lambda: matching.swap_matching(
-        UNEVEN, *PAIR, None, rule="optimum"
-    ),
-    "sic_residual differs between": lambda: matching.paus(UNEVEN, GAINS, EVERYONE),
     "weights differs between users .* of a subchannel.*optimum": lambda: water_filling.allocate(
         NET, *PAIR, [1.0, 2.0, 3.0]
     ),

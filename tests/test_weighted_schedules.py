@@ -1,0 +1,192 @@
+"""Schedules with weights. Oracles: exhaustive search, every exchange, JSPA's gradient method."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from checks import draws, every_assignment, exchanges, same
+
+from nomalib import channel, interior_point, matching, rates, schedules, takers
+from nomalib.joint_bound import upper_bound
+from nomalib.network import Network
+
+RULES = ("rate", "qos", "feasible", "optimum")
+
+
+def weighted(net, n_draws, seed):
+    rng = np.random.default_rng(seed)
+    return *draws(net, n_draws, rng), rng.random((n_draws, net.n_users))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_of_one_change_no_bit_and_others_scale_the_rate(rule):
+    net = Network(6, 6)
+    gains, start = draws(net, 20, 1)
+    plain = matching.paus(net, gains, start, rule=rule)
+    same(matching.paus(net, gains, start, rule=rule, weights=np.ones(6)), plain)
+    half = matching.paus(net, gains, start, rule=rule, weights=np.full((20, 6), 0.5))
+    np.testing.assert_array_equal(half.assignment, plain.assignment)
+    np.testing.assert_allclose(half.trace, 0.5 * plain.trace, rtol=1e-12)
+
+
+def test_a_bound_with_weights_of_one_is_the_bound():
+    net = Network(4, 4, 2, 2)
+    gains, _ = draws(net, 3, 1)
+    same([upper_bound(net, gains)], [upper_bound(net, gains, np.ones((3, 4)))])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("gain", ["interferer", "receiver"])
+def test_a_weighted_matching_is_monotone_within_the_caps_and_keeps_r_min(rule, gain):
+    net = Network(6, 8, 3, 3, sic_residual=0.05, interference_gain=gain)
+    gains, start, weights = weighted(net, 20, 2)
+    m = matching.paus(net, gains, start, rule=rule, weights=weights)
+    assert (m.assignment.sum(axis=1) <= 3).all() and (m.assignment.sum(axis=2) <= 3).all()
+    assert not (np.diff(m.trace, axis=1) <= 0.0).any()
+    found = rates.sum_rate(net, gains, m.assignment, m.power, weights)
+    np.testing.assert_array_equal(m.sum_rate, found)
+    plain = matching.paus(net, gains, start, rule=rule)
+    other = rates.sum_rate(net, gains, plain.assignment, plain.power, weights)
+    assert np.nanmean(m.sum_rate) > np.nanmean(other)
+    if rule in ("qos", "optimum"):
+        assert np.nanmax(rates.qos_violation(net, gains, m.assignment, m.power)) == 0.0
+
+
+# gain, ε, and by how much an exchange may be better: the duality gap of single takers
+EXACT = [("interferer", 0.0, 1e-3), ("interferer", 0.1, 1e-3), ("receiver", 0.0, 1e-8)]
+
+
+@pytest.mark.parametrize("gain, epsilon, slack", EXACT)
+def test_no_exchange_within_the_caps_is_better(gain, epsilon, slack):
+    net = Network(6, 6, 3, 3, sic_residual=epsilon, interference_gain=gain)
+    gains, start, weights = weighted(net, 4, 3)
+    m = matching.paus(net, gains, start, weights=weights)
+    for b in range(4):
+        after = exchanges(net, m.assignment[b])
+        copies = np.broadcast_to(gains[b], after.shape)
+        rate = takers.allocate(net, copies, after, weights[b]).sum_rate
+        assert not (rate > m.sum_rate[b] * (1 + slack)).any()
+
+
+@pytest.mark.parametrize(
+    "gain, epsilon",
+    [("interferer", 0.0), ("interferer", 0.3), ("receiver", 0.0), ("receiver", 0.1)],
+)
+@pytest.mark.parametrize("n, m, h, v", [(3, 4, 2, 2), (4, 3, 2, 3)])
+def test_small_cells_against_the_exhaustive_joint_optimum(gain, epsilon, n, m, h, v):
+    net = Network(n, m, h, v, sic_residual=epsilon, interference_gain=gain)
+    gains, start, weights = weighted(net, 12, n)
+    every, best = every_assignment(net), np.empty((2, 12))
+    for b in range(12):
+        copies = np.broadcast_to(gains[b], every.shape)
+        rate = takers.allocate(net, copies, every, weights[b]).sum_rate
+        if (gain, epsilon) == ("receiver", 0.1):
+            found = interior_point.allocate(net, copies, every, weights[b])
+            rate = np.fmax(rate, found.sum_rate)
+        served = (every.any(axis=1) >= start[b].any(axis=0)).all(axis=1)
+        best[:, b] = np.nanmax(rate), np.nanmax(rate[served])
+    bound = upper_bound(net, gains, weights)
+    assert (bound >= best[0] * (1 - 1e-7)).all()
+    assert np.mean(best[0] / bound) > (0.9 if (gain, epsilon) == ("receiver", 0.1) else 0.98)
+    # nobody served at the start loses its last subchannel
+    rate = matching.paus(net, gains, start, weights=weights).sum_rate
+    assert (rate <= best[1] * (1 + 1e-9)).all() and np.mean(rate / best[1]) >= 0.99
+    start = schedules.at_price(net, gains, weights)
+    rate = matching.paus(net, gains, start, weights=weights).sum_rate
+    assert (rate <= best[0] * (1 + 1e-9)).all() and np.mean(rate / best[0]) >= 0.99
+
+
+@pytest.mark.parametrize("gain", ["interferer", "receiver"])
+def test_paus_with_weights_is_within_one_percent_of_the_bound(gain):
+    net = Network(sic_residual=0.0, interference_gain=gain)
+    gains, start, weights = weighted(net, 6, 4)
+    ratio = matching.paus(net, gains, start, weights=weights).sum_rate
+    ratio /= upper_bound(net, gains, weights)
+    assert (ratio <= 1 + 1e-9).all() and ratio.mean() >= 0.99
+
+
+def test_where_epsilon_differs_the_bound_is_a_bound_and_paus_needs_no_weights():
+    rng = np.random.default_rng(5)
+    for gain in ("interferer", "receiver"):
+        net = Network(3, 4, 2, 2, sic_residual=rng.random((3, 4)), interference_gain=gain)
+        gains, start = draws(net, 8, rng)
+        every = every_assignment(net)
+        rate = matching.paus(net, gains, start).sum_rate
+        for b, bound in enumerate(upper_bound(net, gains)):
+            copies = np.broadcast_to(gains[b], every.shape)
+            best = np.nanmax(takers.allocate(net, copies, every).sum_rate)
+            assert rate[b] <= best * (1 + 1e-9) <= bound * (1 + 1e-7)
+            assert rate[b] >= 0.9 * best
+
+
+def jspa(net, gains, weights, users, steps=200):
+    """JSPA's gradient method (Salaün, Coupechoux and Chen, 2020), written from the paper.
+
+    The best set of at most `users` users of a subchannel at a given power is found by trying all;
+    the powers of the subchannels follow the gradient, projected on the budget, by halved steps.
+    """
+    noise = np.sort(net.noise / gains**2 / net.budget, axis=1)
+    weight = weights[np.argsort(-gains, axis=1, kind="stable")]
+    ones = np.array(list(combinations(range(net.n_users), users)))
+    n, w = noise[:, ones], weight[:, ones]  # (N, sets, users)
+
+    def value(p):
+        """Σ over subchannels of the best ∫ max_j w_j/(n_j + z) dz from 0 to p_i, and slopes."""
+        cuts = [np.zeros(n.shape[:2]), np.broadcast_to(p[:, None], n.shape[:2])]
+        for a, b in combinations(range(users), 2):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                z = (w[..., a] * n[..., b] - w[..., b] * n[..., a]) / (w[..., b] - w[..., a])
+            cuts.append(np.clip(np.nan_to_num(z, posinf=0.0, neginf=0.0), 0.0, p[:, None]))
+        cuts, total = np.sort(np.stack(cuts), axis=0), 0.0
+        for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+            middle = 0.5 * (low + high)[..., None]
+            last = (w / (n + middle)).argmax(axis=-1)[..., None]
+            a, v = (np.take_along_axis(x, last, -1)[..., 0] for x in (n, w))
+            total = total + v * np.log((a + high) / (a + low))
+        chosen = total.argmax(axis=1)
+        rows = np.arange(len(p))
+        slope = (w[rows, chosen] / (n[rows, chosen] + p[:, None])).max(axis=1)
+        return total[rows, chosen].sum(), slope
+
+    p = np.full(len(gains), 1.0 / len(gains))
+    best, slope = value(p)
+    step = 1.0 / (len(gains) * np.abs(slope).max())
+    for _ in range(steps):
+        found, step = False, 4.0 * step
+        while not found and step * np.abs(slope).max() > 1e-12:
+            trial = on_simplex(p + step * slope)
+            reached, new = value(trial)
+            found = reached > best + 1e-4 * slope @ (trial - p) and reached > best * (1 + 1e-12)
+            step *= 1.0 if found else 0.5
+        if not found:
+            break
+        p, best, slope = trial, reached, new
+    return best / np.log(2.0)
+
+
+def on_simplex(p):
+    """The closest point of nonnegative powers of sum 1."""
+    high_first = np.sort(p)[::-1]
+    over = (np.cumsum(high_first) - 1.0) / np.arange(1, len(p) + 1)
+    return np.maximum(p - over[high_first > over][-1], 0.0)
+
+
+def cell_of_jspa(users, per_subchannel, n_draws, seed):
+    """Its setting: a cell of 1 km, 5 MHz, 1 W, weights uniform in (0, 1), no R_min, no cap V."""
+    rng = np.random.default_rng(seed)
+    options = dict(power_dbm=30.0, noise=channel.noise_watt(5e5), fading="rayleigh")
+    options |= dict(sic_residual=0.0, min_rate=0.0, interference_gain="receiver")
+    net = Network(10, users, per_subchannel, 10, **options)
+    gains = channel.draw_cell(net, n_draws, rng, shadowing_db=10.0).gains
+    return net, gains, rng.random((n_draws, users))
+
+
+@pytest.mark.parametrize("users, per_subchannel", [(10, 2), (10, 3), (20, 2)])
+def test_paus_is_as_good_as_jspa_in_its_setting(users, per_subchannel):
+    net, gains, weights = cell_of_jspa(users, per_subchannel, 12, users)
+    start = schedules.at_price(net, gains, weights)
+    found = matching.paus(net, gains, start, weights=weights).sum_rate
+    pairs = zip(gains, weights, strict=True)
+    theirs = np.array([jspa(net, g, w, per_subchannel) for g, w in pairs])
+    assert found.mean() >= theirs.mean() * (1 - 1e-6)
+    assert (found >= theirs * (1 - 3e-3)).all()
