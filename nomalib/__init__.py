@@ -22,7 +22,7 @@ These nine are the core. Beside them:
     baselines       Max and Rand; any totals, split exactly
     channel         cells with distances, and channels of others
     takers          weighted rates at one price: exact where a split is known in closed form
-    optimum         any ε and weights, under a certified bound (_search)
+    optimum         any ε and weights, under a certified bound (_search; _stages for many users)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
     schedules       schedules by simple rules

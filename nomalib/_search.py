@@ -1,4 +1,4 @@
-"""A certified bound of φ, the value of one subchannel at a price, by branch and bound.
+"""A certified bound of φ, the value of one subchannel at a price, for few by branch and bound.
 
 R(u) = Σ_j w_j (log T_j − log D_j), D_j = 1 + Σ_k Q_jk u_k and T_j = D_j + α_j u_j affine in u, is
 searched over the simplex u ≥ 0, Σ u ≤ 1. On a simplex −log D_j lies below the line through its
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 from nomalib._checks import Array
 from nomalib._compile import compiled
-from nomalib.subchannel import worth
+from nomalib._stages import bound_by_stages
+from nomalib.subchannel import split_at, worth
+
+# Users on a subchannel whose splits are searched. The bound for more is by stages.
+FEW = 5
 
 
 def cell_space(slots: int, max_cells: int) -> tuple[Array, NDArray[np.int64]]:
@@ -155,3 +159,31 @@ def search(i, shares, price, tolerance, space, u):
         n_cells += 1
         highest = -unexplored[0][0]
     return value, max(value, highest)
+
+
+@compiled
+def bound_split(i, shares, price, tolerance, space, u):
+    """φ_i(λ) from below and above; row i of u holds a start, then the best split found."""
+    k, start = shares.count[i], space[0][0]
+    for j in range(k):
+        start[j] = u[i, j]
+    value, exact = split_at(i, shares, price, u)
+    if exact or k == 0:
+        return value, value
+    at_start = complete(i, k, shares, price, start)
+    if at_start > value:
+        value = at_start
+        copy(start[:k], u[i])
+    if k <= FEW:
+        return search(i, shares, price, tolerance, space, u)
+    points = int(np.sqrt(space[0].shape[0] / 3.0))
+    return value, max(value, bound_by_stages(i, shares, price, points))
+
+
+@compiled
+def price_bound(shares, price, tolerance, space, u):
+    """λ + Σ φ_i(λ), and Σ u of the shares that attain it, into `u`."""
+    bound = price
+    for i in range(u.shape[0]):
+        bound += bound_split(i, shares, price, tolerance, space, u)[1]
+    return bound, u.sum()

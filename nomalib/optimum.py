@@ -6,9 +6,11 @@ every price λ > 0 of power, the Lagrangian bounds the optimum from above:
     R_total ≤ Σ w R_min + λ + Σ_i φ_i(λ),   φ_i(λ) = max { R_i(u) − λ Σ u : u ≥ 0, Σ u ≤ 1 }  (dual)
 
 φ_i has a closed form where the strongest user takes all and where SIC is perfect (there without the
-condition Σ u ≤ 1, which at a price near the best one costs nothing; `nomalib.subchannel`), and is
-bounded by a search over at most K shares elsewhere (`nomalib._search`). The bound is convex in λ:
-its least value is looked for, and the shares that attain it are tried as an allocation.
+condition Σ u ≤ 1, which at a price near the best one costs nothing; `nomalib.subchannel`). It is
+bounded elsewhere: by a search over the shares of up to five users (`nomalib._search`), and for more
+by a dynamic program over the users (`nomalib._stages`). The bound is convex in λ. Its least value
+is looked for near the price at which the best known splits take the budget, and the shares that
+attain it are tried as an allocation.
 """
 
 from typing import NamedTuple
@@ -23,14 +25,14 @@ from nomalib._checks import Array, Weights, checked_count, checked_fraction, che
 from nomalib._compile import compiled
 from nomalib._draws import Shares, flat_draws, flat_shares, view, with_axes
 from nomalib._newton import workspace
-from nomalib._search import cell_space, search
+from nomalib._search import FEW, bound_split, cell_space, price_bound
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
-from nomalib.subchannel import hear, rate, slope, split_at
+from nomalib.subchannel import hear, rate, split_at
 
 __all__ = ["Certified", "allocate", "certified_split"]
 
-_MAX_PRICES = 24
+_MAX_PRICES = 8
 _IPM_TOL = 1e-8
 _RESTARTS = 5
 
@@ -62,13 +64,15 @@ def allocate(
     Water-filling where the strongest users take all: exact. Otherwise the best of what the
     interior-point method finds from structured starts, under the bound (dual), which is valid (up
     to rounding) however early the search stops. The problem has a duality gap of its own, small for
-    many subchannels, so the reported gap need not reach `tol`. With many users on a subchannel the
-    search is cut off early: with eight the gap may be several percent.
+    many subchannels, so the reported gap need not reach `tol`. Neither does it with more than five
+    users on a subchannel, whose bound is by a grid, some 0.1 s a draw: with four subchannels and ε
+    from U(0, 1) the gap is 0.3 % on average at six users and 0.5 % at eight, 2 % at worst.
 
     Args:
         net, gains, assignment, weights: as of `polytope.reduce`.
         tol: gap at which the search for a better bound stops; `converged` where it is reached.
-        max_cells: simplices that one search over a subchannel may examine.
+        max_cells: simplices that one search over a subchannel may examine, and for more than five
+            users three times the squared number of the grid's points.
 
     >>> net = Network(n_subchannels=1, n_users=3, sic_residual=[[0.0, 0.1, 0.9]], min_rate=0.5)
     >>> best = allocate(net, [[3.0, 2.0, 1.0]], [[True, True, True]])
@@ -90,7 +94,9 @@ def allocate(
 def certified_split(
     shares: Shares, price: float, tol: float = 1e-6, max_cells: int = 20_000
 ) -> Certified:
-    """The best split of every subchannel at a price, under a certified bound.
+    """The best known split of every subchannel at a price, under a certified bound.
+
+    Of up to five users it is found by search; of more it has one taker, or is that of perfect SIC.
 
     Args:
         shares: the problem, of `polytope.reduce`.
@@ -115,29 +121,6 @@ def certified_split(
 
 
 @compiled
-def bound_split(i, shares, price, tolerance, space, u):
-    """φ_i(λ) from below and above; row i of u holds a start, then the best split found."""
-    k = shares.count[i]
-    for j in range(k):
-        space[0][0, j] = u[i, j]
-    value, exact = split_at(i, shares, price, u)
-    if exact or k == 0:
-        return value, value
-    for j in range(k):
-        u[i, j] = space[0][0, j]
-    return search(i, shares, price, tolerance, space, u)
-
-
-@compiled
-def price_bound(shares, price, tolerance, space, u):
-    """λ + Σ φ_i(λ), and Σ u of the shares that attain it, into `u`."""
-    bound = price
-    for i in range(u.shape[0]):
-        bound += bound_split(i, shares, price, tolerance, space, u)[1]
-    return bound, u.sum()
-
-
-@compiled
 def keep_better(shares, work, trial, f, u):
     """Keeps the better of u and of `trial`, as it is or as interior point improves it; f."""
     for local in range(2):
@@ -155,16 +138,30 @@ def keep_better(shares, work, trial, f, u):
 
 
 @compiled
-def steepest(shares, u, work):
-    """The largest slope of R, a price at which little is taken."""
-    price = 0.0
+def taken_at(shares, price, u):
+    """Σ u of the best known splits at a price, written into u."""
     for i in range(u.shape[0]):
-        k = shares.count[i]
-        hear(i, k, shares, u, work.below)
-        slope(i, k, shares, u, work.below, work.slopes)
-        for j in range(k):
-            price = max(price, work.slopes[i, j])
-    return price
+        split_at(i, shares, price, u)
+    return u.sum()
+
+
+@compiled
+def balance(shares, budget, u):
+    """The price at which the best known splits together take the budget; `u` is a workspace.
+
+    Sought from one at which nothing is taken, down to 1e-15 of it.
+    """
+    price = (shares.strength * shares.weight).max()
+    low, high = 0.25 * price, price
+    while low > 1e-15 * price and not taken_at(shares, low, u) > budget:
+        low, high = 0.25 * low, low
+    while high > low * (1.0 + 1e-5):
+        middle = np.sqrt(low * high)
+        if taken_at(shares, middle, u) > budget:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 @compiled
@@ -183,9 +180,11 @@ def solve(shares, tol, work, takers, space, u, trial):
         for i in range(u.shape[0]):
             takers.slot[i] = u[i].argmax()
     # minimise the convex bound over λ, whose slope is 1 − Σ u: bracket, then bisect
-    price = steepest(shares, u, work)
-    low, high, bound, tried = 0.0, np.inf, np.inf, 0
-    while tried < _MAX_PRICES:
+    few = shares.count.max() <= FEW
+    # stages do not know that one subchannel takes no more than all: the price has to say so
+    price = balance(shares, 1.0 if few else 1.0 - 1e-9, trial)
+    low, high, bound, tried, stretch = 0.0, np.inf, np.inf, 0, 1.003
+    while tried < (_MAX_PRICES if few else 1):
         tried += 1
         scale = shares.least_rate - f
         trial[:] = u
@@ -202,12 +201,11 @@ def solve(shares, tol, work, takers, space, u, trial):
             low = price
         else:
             high = price
-        if high - low <= 1e-6 * high:
+        if high < np.inf and high - low <= 1e-6 * high:
             break
-        if low == 0.0:
-            price *= 0.8
-        elif high == np.inf:
-            price *= 1.25
+        if low == 0.0 or high == np.inf:
+            price *= stretch if high == np.inf else 1.0 / stretch
+            stretch = min(4.0, stretch * stretch)
         else:
             price = np.sqrt(low * high)
     return tried, max(0.0, bound + f)

@@ -9,7 +9,9 @@ from checks import CONVENTIONS, assert_feasible, draws, same, slsqp_rate
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nomalib import baselines, interior_point, optimum, polytope, rates, water_filling
+from nomalib import baselines, interior_point, optimum, polytope, rates, subchannel, water_filling
+from nomalib._search import cell_space, search
+from nomalib._stages import bound_by_stages, sums
 from nomalib.network import Network
 
 RNG = np.random.default_rng(11)
@@ -184,3 +186,55 @@ def test_a_tighter_tolerance_gives_a_tighter_bound():
     ok = loose.feasible
     assert tight.gap[ok].mean() < 0.1 * loose.gap[ok].mean()
     assert (tight.sum_rate[ok] <= loose.upper_bound[ok]).all()
+
+
+def crowded(users, noise, gain, rng, n=1):
+    """A feasible draw of n subchannels that all users share; ε from U(0, 1)."""
+    while True:
+        residual = rng.random((n, users))
+        net = Network(n, users, users, n, 43.0, noise, residual, interference_gain=gain)
+        case = net, *(part[0] for part in draws(net, 1, rng))
+        if polytope.reduce(*case).feasible:
+            return case
+
+
+@pytest.mark.parametrize("gain", CONVENTIONS)
+@pytest.mark.parametrize("noise", [0.1, 1e-3])
+def test_stages_bound_a_subchannel(gain, noise):
+    """Two sums say what a user hears; no split beats the bound, and few users it bounds tightly."""
+    rng = np.random.default_rng(7)
+    for users in (2, 3, 4, 7):
+        shares = polytope.reduce(*crowded(users, noise, gain, rng))
+        u, own = rng.random(users), shares.coupling[0].diagonal()
+        scale, rise = np.empty(users), np.empty(users)
+        sums.py_func(0, users, shares, scale, rise)
+        left = shares.coupling[0, 0] * u
+        heard = np.cumsum(rise * u) - rise * u + left[::-1].cumsum()[::-1] - left
+        below = 1.0 + shares.coupling[0] @ u
+        np.testing.assert_allclose(1.0 + scale * heard + own * u, below, rtol=1e-10)
+        for price in (0.03, 0.3, 3.0):
+            coarse, fine = (bound_by_stages(0, shares, price, points) for points in (20, 80))
+            best = rng.dirichlet(np.full(users + 1, 0.1), 3000)[:, :users]
+            many = polytope.Shares._make(np.stack([part] * 3000) for part in shares)
+            value = subchannel.excess_rate(many, best[:, None])[:, 0] - price * best.sum(axis=1)
+            assert value.max() <= fine <= coarse * (1 + 1e-12)
+            if users < 5:
+                space, found = cell_space(users, 20_000), u[None] / users
+                value, bound = search(0, shares, price, 1e-4, space, found)
+                assert value <= fine and (fine <= bound + 0.03 or found.sum() > 0.99)
+
+
+@pytest.mark.parametrize("users, worst", [(5, 0.02), (6, 0.03), (8, 0.03)])
+def test_many_users_are_certified(users, worst):
+    """The gap of two draws of each kind; `make verify` has 200."""
+    rng = np.random.default_rng(users)
+    for gain, noise in product(CONVENTIONS, (0.1, 1e-3)):
+        for _ in range(2):
+            case = crowded(users, noise, gain, rng, n=4)
+            best = optimum.allocate(*case)
+            assert 0.0 <= best.gap <= worst
+            u = rng.dirichlet(np.full(4 * users, 0.1), 300).reshape(300, 4, users) + 1e-12
+            assert best_split(*case, u) <= best.upper_bound
+            at_none = replace(case[0], min_rate=0.0)
+            assert abs(optimum.allocate(at_none, *case[1:]).gap) <= 1e-12
+        assert optimum.allocate(*crowded(users, noise, gain, rng)).gap <= worst  # alone
