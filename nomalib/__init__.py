@@ -7,7 +7,7 @@ In reading order; what is indented is a part of what stands above it. Imports go
     polytope        R_min eliminated: shares of the spare power in, certified allocations out
       _chain          the recursion behind it; _reduction, the reduction by it
     subchannel      φ, a subchannel at a price: value, derivatives, best split; all else uses it
-      _perfect_sic    its closed form at ε = 0 and the receiver's gain
+      _perfect_sic    its closed form at ε = 0 and the receiver's gain; _pairs, of two users
     water_filling   the exact optimum where the strongest user takes all
     interior_point  the method of (10)–(11) for any ε and weights
       _starts         where it starts; _central_path, the method itself; _newton, its linear system

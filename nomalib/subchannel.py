@@ -14,7 +14,8 @@ level ℓ = w/λ
     q (q + α) x² + (2q + α) x = α ℓ − 1   where ℓ > 1/α,   x = 0 elsewhere.                 (taker)
 
 With the interferer's gain and one ε, one user takes all (`nomalib.takers`); with the receiver's
-gain there is a closed form where SIC is perfect (`nomalib._perfect_sic`).
+gain there is a closed form where SIC is perfect (`nomalib._perfect_sic`). Elsewhere the best known
+split is that of one or of two users.
 """
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import ArrayLike
 from nomalib._checks import Array, check_inside, real_array
 from nomalib._compile import compiled, inlined, log1p
 from nomalib._draws import Shares, flat_shares, view
+from nomalib._pairs import best_pair, give, share_at
 from nomalib._perfect_sic import divide, is_perfect, last_user
 
 __all__ = ["excess_rate"]
@@ -90,17 +92,6 @@ def curvature(i, k, shares, u, below, out):
 
 
 @inlined
-def share_at(level, strength, coupling):
-    """Share x of a taker at its level ℓ, the nonnegative root of (taker), and dx/dℓ."""
-    head = strength * level - 1.0
-    if not head > 0.0:
-        return 0.0, 0.0
-    linear = 2.0 * coupling + strength
-    root = np.sqrt(linear * linear + 4.0 * coupling * (coupling + strength) * head)
-    return 2.0 * head / (linear + root), strength / root
-
-
-@inlined
 def worth(price, strength, coupling, weight):
     """max over x in [0, 1] of w log(1 + α x/(1 + q x)) − λ x, and the x."""
     x = min(1.0, share_at(weight / price, strength, coupling)[0])
@@ -121,13 +112,6 @@ def best_taker(i, shares, price):
 
 
 @compiled
-def give(i, taker, share, u):
-    """Row i of u where the taker has all of the share."""
-    for k in range(u.shape[1]):
-        u[i, k] = share if k == taker else 0.0
-
-
-@compiled
 def split_at(i, shares, price, u):
     """Writes the best known split into row i of u; returns its value, and whether that is φ."""
     k = shares.count[i]
@@ -141,6 +125,8 @@ def split_at(i, shares, price, u):
             price, shares.strength[i, 0], shares.coupling[i, 0, 0], shares.weight[i, 0]
         )
     give(i, taker, share, u)
+    if not shares.single[i]:
+        value = best_pair(i, shares, price, value, u)
     return value, shares.single[i]
 
 

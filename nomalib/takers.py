@@ -18,8 +18,8 @@ for M_j is the exponential of a sum. At a price, both together are largest at a 
 So at a price a subchannel goes to the user who is worth most (`subchannel.best_taker`); and with
 the receiver's gain and perfect SIC to those of `nomalib._perfect_sic`, whose last one would alone
 have the same power. In both cases what is left is the level ℓ = 1/λ of one user for each subchannel
-(`water_filling.fill`), and to choose these users again at it, until none changes. Elsewhere the
-method is the same, but nothing is known of how good it is.
+(`water_filling.fill`), and to choose these users again at it, until none changes. Elsewhere two
+users may share at the level too, and nothing is known of how good that is.
 """
 
 import numpy as np
@@ -33,12 +33,12 @@ from nomalib._perfect_sic import divide, is_perfect, last_user
 from nomalib._starts import level_of, rate_of, takers_of
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
-from nomalib.subchannel import best_taker, give, split_at, worth
+from nomalib.subchannel import best_taker, give, hear, rate, split_at, worth
 
 __all__ = ["allocate"]
 
-# How often the users are chosen anew, and how often a price is halved for a bound.
-_ROUNDS, _HALVINGS = 40, 12
+# How often the users are chosen anew, a price is halved for a bound, and one tried for two users.
+_ROUNDS, _HALVINGS, _JOINS = 40, 12, 8
 
 
 def allocate(
@@ -166,8 +166,17 @@ def settle(shares, takers, better, u):
             gap = min(gap, least_bound(shares, 1.0 / level, 1.0 / other, u) - value)
             break
         value = reached
-    value, exact = 0.0, rounds < _ROUNDS
-    for i in range(better.shape[0]):
+    value, known = write(shares, takers, u)
+    if not known and level < np.inf:
+        value, level = join(shares, takers, better, level, value, u)
+    return value, level, rounds, max(0.0, gap) if known and rounds < _ROUNDS else np.inf
+
+
+@compiled
+def write(shares, takers, u):
+    """Shares of the takers, and of those that (perfect) joins; R(u), and if each is known best."""
+    value, known = 0.0, True
+    for i in range(takers.slot.shape[0]):
         k, slot, x = shares.count[i], takers.slot[i], takers.share[i]
         if not shares.single[i] and is_perfect(i, k, shares):
             value += divide(i, k, shares, x, u)
@@ -175,8 +184,32 @@ def settle(shares, takers, better, u):
             give(i, slot, x, u)
             sinr = shares.strength[i, slot] * x / (1.0 + shares.coupling[i, slot, slot] * x)
             value += shares.weight[i, slot] * log1p(sinr)
-            exact = exact and shares.single[i]
-    return value, level, rounds, max(0.0, gap) if exact else np.inf
+            known = known and shares.single[i]
+    return value, known
+
+
+@compiled
+def join(shares, takers, better, level, value, u):
+    """The best known splits instead, at a level that spends about all, if these reach more."""
+    n, at, total, reached = better.shape[0], level, 1.0, 0.0
+    below = np.empty((n, u.shape[1]))
+    for _ in range(_JOINS):
+        total = 0.0
+        for i in range(n):
+            split_at(i, shares, 1.0 / at, u)
+            total += u[i].sum()
+        if abs(total - 1.0) < 1e-3 or not total > 0.0:
+            break
+        at /= total
+    for i in range(n):
+        for j in range(u.shape[1]):
+            u[i, j] /= total
+        hear(i, shares.count[i], shares, u, below)
+        reached += rate(i, shares.count[i], shares, u, below)
+    if reached > value:
+        return reached, at
+    value, _ = write(shares, takers, u)
+    return value, level
 
 
 @compiled
