@@ -9,8 +9,8 @@ from scipy.optimize import linprog
 from nomalib._checks import Array
 from nomalib._parts import Parts, Prices
 
-# of power, in the highest price of rate
-_LOWEST_PRICE = 1e-9
+# of power, in the highest price of rate; the lowest rate of a tangent, of the largest
+_LOWEST_PRICE, _LEAST_RATE = 1e-9, 1e-6
 
 
 class Lines(NamedTuple):
@@ -20,6 +20,14 @@ class Lines(NamedTuple):
     user: NDArray[np.int64]
     slope: Array
     height: Array
+
+
+class Goal(NamedTuple):
+    """α-fairness: U = Σ ω_v v, each v below its lines; with α = ∞ there is one v, of weight 1."""
+
+    alpha: float
+    weights: Array
+    lines: Lines
 
 
 def utility(x: Array, alpha: float) -> Array:
@@ -36,9 +44,10 @@ def rate_of(u: Array, alpha: float) -> Array:
         return np.maximum(1.0 + (1.0 - alpha) * u, 0.0) ** (1.0 / (1.0 - alpha))
 
 
-def least(users: NDArray[np.int64], slope: Array) -> Lines:
-    """U = min slope R over these users."""
-    return Lines(np.zeros_like(users), users, slope, np.zeros(len(users)))
+def least(users: NDArray[np.int64], due: Array) -> Goal:
+    """U = min R/due over these users."""
+    lines = Lines(np.zeros_like(users), users, 1.0 / due, np.zeros(len(users)))
+    return Goal(np.inf, np.ones(1), lines)
 
 
 def tangents(rates: Array, alpha: float) -> Lines:
@@ -49,9 +58,32 @@ def tangents(rates: Array, alpha: float) -> Lines:
     return Lines(users, users, slope, utility(rates, alpha) - slope * rates)
 
 
-def master(parts: Parts, lines: Lines, owed: Array, n: int) -> tuple[Array, Prices]:
-    """(frame) over the parts at hand, U by its lines: the shares τ, and the prices."""
-    columns, values = len(parts.rates), lines.of.max() + 1
+def level_of(goal: Goal, rates: Array) -> tuple[float, float]:
+    """The level of rates (M,), and ∂U/∂log of all rates at once."""
+    if goal.alpha == np.inf:
+        least = float((goal.lines.slope * rates[goal.lines.user]).min())
+        return least, least
+    mean = goal.weights @ utility(rates, goal.alpha) / goal.weights.sum()
+    above = _above(rates) ** (1.0 - goal.alpha)
+    return float(rate_of(mean, goal.alpha)), float(goal.weights @ above)
+
+
+def refined(goal: Goal, rates: Array) -> Goal:
+    """With tangents at these rates where u is curved."""
+    if not 0.0 < goal.alpha < np.inf:
+        return goal
+    new = tangents(_above(rates), goal.alpha)
+    return goal._replace(lines=Lines._make(map(np.append, goal.lines, new)))
+
+
+def _above(rates: Array) -> Array:
+    """Rates that u and its slope are finite at."""
+    return np.maximum(rates, _LEAST_RATE * rates.max())
+
+
+def master(parts: Parts, goal: Goal, owed: Array, n: int) -> tuple[Array, Prices]:
+    """(frame) over the parts at hand: the shares τ, and the prices."""
+    lines, columns, values = goal.lines, len(parts.rates), len(goal.weights)
     of_part = np.vstack(
         [
             parts.subchannel == np.arange(n)[:, None],  # Σ τ ≤ 1
@@ -63,7 +95,7 @@ def master(parts: Parts, lines: Lines, owed: Array, n: int) -> tuple[Array, Pric
     of_value = np.zeros((len(of_part), values))
     of_value[-len(lines.of) :][np.arange(len(lines.of)), lines.of] = 1.0
     found = linprog(
-        np.r_[np.zeros(columns), -np.ones(values)],
+        np.r_[np.zeros(columns), -goal.weights],
         A_ub=np.hstack([of_part, of_value]),
         b_ub=np.r_[np.ones(n + 1), -owed, lines.height],
         bounds=[(0.0, None)] * columns + [(None, None)] * values,
@@ -73,7 +105,7 @@ def master(parts: Parts, lines: Lines, owed: Array, n: int) -> tuple[Array, Pric
         raise RuntimeError(f"the linear program was not solved: {found.message}")
     dual = np.maximum(-found.ineqlin.marginals, 0.0)
     power, extra, of_line = dual[n], dual[n + 1 : n + 1 + len(owed)], dual[n + 1 + len(owed) :]
-    of_line /= np.bincount(lines.of, of_line)[lines.of]  # so that the lines bound U, to rounding
+    of_line *= (goal.weights / np.bincount(lines.of, of_line))[lines.of]  # they bound U to rounding
     rate = extra + np.bincount(lines.user, of_line * lines.slope, minlength=len(owed))
     power = max(power, _LOWEST_PRICE * rate.max())
     return found.x[:columns], Prices(rate, power, of_line @ lines.height - extra @ owed)

@@ -6,7 +6,7 @@ user are OMA, so H = 1 is the best OMA, and NOMA with H ≥ 2 may choose it wher
 Shares τ of the parts, with power averaged over them, give user l the rate R_l = Σ τ_c r_cl:
 
     max U(R)   with   Σ_{c on i} τ_c ≤ 1,   Σ τ_c p_c ≤ P_c,   R_l ≥ owed_l,   τ ≥ 0,        (frame)
-    U = Σ_l u(R_l),   u(x) = x^{1−α}/(1−α)   (log x at α = 1),   U = min_l R_l at α = ∞.
+    U = Σ_l ω_l u(R_l),   u(x) = x^{1−α}/(1−α)   (log x at α = 1),   U = min_l R_l/ω_l at α = ∞.
 
 α = 0 is the sum rate, 1 proportional fairness, ∞ max–min. (frame) is concave, with a column for
 each part there could be; columns are generated where they pay. A linear program over those at hand,
@@ -23,17 +23,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib._checks import Array, checked_number, real_array
+from nomalib._checks import Array, Weights, checked_number, real_array
 from nomalib._draws import checked_draws
 from nomalib._parts import NATS, Parts, Sets, alone, best_parts, every_set, joined
-from nomalib._utility import Lines, least, master, rate_of, tangents, utility
+from nomalib._utility import Goal, least, level_of, master, rate_of, refined, tangents, utility
 from nomalib.network import Network
 
 __all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
 
 _MAX_ROUNDS = 200
-# of the gap, what the searches for a split may leave; the lowest rate of a tangent, of the largest
-_OF_SEARCH, _LEAST_RATE = 0.2, 1e-6
+# of the gap, what the searches for a split may leave
+_OF_SEARCH = 0.2
 # to which part of what is owed it is decided whether it can be paid
 _DECIDED = 1e-6
 
@@ -72,16 +72,19 @@ class _Found(NamedTuple):
     bound: float
 
 
-def mean_rate(rates: ArrayLike, alpha: float = 1.0) -> Array:
+def mean_rate(rates: ArrayLike, alpha: float = 1.0, weights: Weights = None) -> Array:
     """The α-mean of rates (…, M), u⁻¹ of the mean of u: arithmetic (0), geometric (1), least (∞).
+
+    `weights` (M,) are above 0, None is 1 for all; at α = ∞ they make it the least R_l/ω_l.
 
     >>> [round(float(mean_rate([1.0, 4.0], alpha)), 2) for alpha in (0, 1, 2, np.inf)]
     [2.5, 2.0, 1.6, 1.0]
     """
     rates, alpha = real_array("rates", rates), _checked_alpha(alpha)
+    weights = _checked_weights(weights, rates.shape[-1])
     if alpha == np.inf:
-        return np.asarray(rates.min(axis=-1))
-    return rate_of(utility(rates, alpha).mean(axis=-1), alpha)
+        return np.asarray((rates / weights).min(axis=-1))
+    return rate_of(utility(rates, alpha) @ weights / weights.sum(), alpha)
 
 
 def jain_index(rates: ArrayLike) -> Array:
@@ -101,6 +104,7 @@ def optimum(
     owed: ArrayLike = 0.0,
     tol: float = 1e-3,
     start: Frame | None = None,
+    weights: Weights = None,
 ) -> Frame:
     """The fairest frame of one draw, within `tol` of a bound on all frames of NOMA and OMA.
 
@@ -111,6 +115,7 @@ def optimum(
         owed: rates owed to the users over all their subchannels [bps/Hz], a number or (M,).
         tol: gap of the level at which it stops, in [1e-6, 0.5].
         start: a frame, of OMA say, whose parts may be taken: then the level is no lower.
+        weights: ω of the users, (M,), each in [1e-6, 1e6]; None is 1 for all.
 
     Raises:
         ValueError: also for a user whose gains are all 0, who can have no rate.
@@ -124,25 +129,27 @@ def optimum(
     """
     gains, owed = _checked_frame(net, gains, owed)
     alpha, tol = _checked_alpha(alpha), checked_number("tol", tol, 1e-6, 0.5)
+    weights = _checked_weights(weights, net.n_users)
     sets, parts = every_set(net, gains), alone(net, gains)
     if start is not None:
         parts = joined(net, gains, parts, start.subchannel, start.power / net.budget)
     if owed.any():
         # the least rate, as a part of what is owed: a bound below 1 proves that it cannot be met
-        lines = least(np.flatnonzero(owed), 1.0 / owed[owed > 0.0])
-        found = _generate(net, gains, sets, parts, lines, np.inf, 0.0 * owed, _DECIDED, 1.0)
+        goal = least(np.flatnonzero(owed), owed[owed > 0.0])
+        found = _generate(net, gains, sets, parts, goal, 0.0 * owed, _DECIDED, 1.0)
         parts = found.parts
         if found.level < 1.0:
             return _frame(net, found, np.nan, np.nan)
     if alpha == np.inf:
-        lines = least(np.arange(net.n_users), np.ones(net.n_users))
+        goal = least(np.arange(net.n_users), weights)
     else:
         typical = len(gains) * parts.rates.mean(axis=0)
-        lines = tangents(np.geomspace(1 / 16, 16, 9)[:, None] * typical, alpha)
-    found = _generate(net, gains, sets, parts, lines, alpha, owed, tol, np.inf)
+        around = np.geomspace(1 / 16, 16, 9)[:, None] * typical
+        goal = Goal(alpha, weights, tangents(around, alpha))
+    found = _generate(net, gains, sets, parts, goal, owed, tol, np.inf)
     frame = _frame(net, found, found.level / NATS, found.bound / NATS)
     if start is not None and (start.rates >= owed / NATS * (1.0 - _DECIDED)).all():
-        level = float(mean_rate(start.rates, alpha))
+        level = float(mean_rate(start.rates, alpha, weights))
         if level > frame.level:
             frame = start._replace(level=level, upper_bound=frame.upper_bound, feasible=True)
     return frame
@@ -153,8 +160,7 @@ def _generate(
     gains: Array,
     sets: Sets,
     parts: Parts,
-    lines: Lines,
-    alpha: float,
+    goal: Goal,
     owed: Array,
     tol: float,
     enough: float,
@@ -162,20 +168,15 @@ def _generate(
     """Columns until the gap is at most `tol`, or the level `enough` is reached or out of reach."""
     bound = np.inf
     for _ in range(_MAX_ROUNDS):
-        share, prices = master(parts, lines, owed, len(gains))
+        share, prices = master(parts, goal, owed, len(gains))
         rates = share @ parts.rates
-        above = np.maximum(rates, _LEAST_RATE * rates.max())
-        if alpha == np.inf:
-            level = scale = (lines.slope * rates[lines.user]).min()
-        else:
-            level, scale = mean_rate(rates, alpha), (above ** (1.0 - alpha)).sum()
-        if 0.0 < alpha < np.inf:
-            lines = Lines._make(map(np.append, lines, tangents(above, alpha)))
+        level, scale = level_of(goal, rates)
+        goal = refined(goal, rates)
         # U gains tol · scale where all rates grow by the factor 1 + tol
         slack = float(_OF_SEARCH * tol * scale / len(gains))
         power, worth = best_parts(sets, prices, slack, len(gains))
         bound = min(bound, worth.sum() + prices.power + prices.fixed)
-        most = bound if alpha == np.inf else rate_of(bound / net.n_users, alpha)
+        most = bound if goal.alpha == np.inf else rate_of(bound / goal.weights.sum(), goal.alpha)
         if most <= (1.0 + tol) * level or level >= enough or most < enough < np.inf:
             return _Found(parts, share, float(level), float(most))
         parts = joined(net, gains, parts, np.arange(len(gains)), power)
@@ -195,6 +196,13 @@ def _frame(net: Network, found: _Found, level: float, bound: float) -> Frame:
 
 def _checked_alpha(alpha: float) -> float:
     return alpha if alpha == np.inf else checked_number("alpha", alpha, 0.0, 4.0)
+
+
+def _checked_weights(weights: Weights, m: int) -> Array:
+    weights = np.ones(m) if weights is None else real_array("weights", weights)
+    if weights.shape != (m,) or not ((weights >= 1e-6) & (weights <= 1e6)).all():
+        raise ValueError(f"weights is {weights}; it must be ({m},), each in [1e-6, 1e6]")
+    return weights
 
 
 def _checked_frame(net: Network, gains: ArrayLike, owed: ArrayLike) -> tuple[Array, Array]:

@@ -124,6 +124,18 @@ def test_a_frame_delivers_what_it_says_and_no_more_than_its_bound(alpha, convent
     assert best <= found.upper_bound
 
 
+def test_weights_are_users_in_copies():
+    # a user of weight 2 is as good as two users of one channel, each with half of its rate
+    cell = replace(CELL, n_users=2, max_users_per_subchannel=1)
+    for gains in cells(cell, 3, 12):
+        found = fairness.optimum(cell, gains, tol=1e-6, weights=[2.0, 1.0])
+        copied = fairness.optimum(replace(cell, n_users=3), gains[:, [0, 0, 1]], tol=1e-6)
+        assert found.level == pytest.approx(copied.level * 2 ** (2 / 3), rel=2e-6)
+        least = fairness.optimum(cell, gains, np.inf, tol=1e-6, weights=[2.0, 1.0])
+        copied = fairness.optimum(replace(cell, n_users=3), gains[:, [0, 0, 1]], np.inf, tol=1e-6)
+        assert least.level == pytest.approx(copied.level, rel=2e-6)
+
+
 @pytest.mark.parametrize("alpha", [1.0, np.inf])
 def test_noma_never_loses_and_falls_with_the_residual(alpha):
     for gains in cells(CELL, 3, 5):
@@ -188,6 +200,7 @@ def test_means_and_index():
         ({"owed": -1.0}, "owed is -1"),
         ({"owed": [1.0, 2.0]}, "owed is"),
         ({"tol": 0.0}, "tol is 0"),
+        ({"weights": [1.0, 0.0, 1.0, 1.0]}, "weights is"),
         ({"gains": np.ones((2, 3, 4))}, "gains has shape"),
         ({"gains": np.eye(3, 4)}, "gains of user 3 are all 0"),
     ],
