@@ -58,6 +58,8 @@ clean:  ## remove all that was computed and built; .venv stays
 
 # --clear: what other pins left behind is not the pinned environment. --no-deps: every package is
 # pinned, and the check sees whether they agree.
+# The path to nomalib is relative: at its start Python reads it in the locale's encoding, which may
+# have no é.
 # --no-compile: Python compiles what is imported, a fifth of the ten thousand files, when it is.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) tools/check_python.py
@@ -65,5 +67,6 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --no-deps --no-compile --requirement requirements.txt
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo ../../../.. | tee .venv/lib/python3*/site-packages/nomalib.pth > /dev/null
 	@$(BIN)/pip check
 	@touch $@

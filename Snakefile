@@ -22,6 +22,8 @@ import settings
 
 settings.isolate(os.environ, Path("_runs/settings"))
 os.environ.update(settings.ONE_CORE)
+if sys.getfilesystemencoding() != "utf-8":  # by the locale; now that of the environment is
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 if strange := settings.strangers("numpy", "scipy", "numba", "keras", "jax", "papermill"):
     raise WorkflowError(f"PYTHONPATH brings packages from outside of {sys.prefix}: {strange}; unset it")
 
