@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-__all__ = ["arrow", "box", "canvas", "first_look", "table", "use_style"]
+__all__ = ["arrow", "box", "canvas", "device_table", "first_look", "table", "use_style"]
 
 # Okabe and Ito's palette: told apart under the common colour blindnesses, and on white and dark
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY = (
@@ -101,6 +101,38 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
     lines = [head, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def device_table(rows: Iterable[Mapping[str, Any]], times: Iterable[float], what: str) -> str:
+    """Times per draw [µs] of one thing in Markdown, a column for each device that was timed.
+
+    It says so where no device but the CPU was.
+
+    Args:
+        rows: of the experiment `times`, each with what, device, n_users, n_subchannels, batch.
+        times: of the rows, per draw [s].
+        what: which rows to show.
+
+    >>> row = {"what": "pass", "device": "CPU", "n_users": 9, "n_subchannels": 5, "batch": 1}
+    >>> print(device_table([row, row | {"device": "GPU (A)"}], [2e-6, 1e-6], "pass"))
+    | M | N | batch | CPU | GPU (A) |
+    | ---: | ---: | ---: | ---: | ---: |
+    | 9 | 5 | 1 | 2 | 1 |
+    """
+    found: dict[tuple, dict[str, float]] = {}
+    for row, time in zip(rows, times, strict=True):
+        if row["what"] == what:
+            size = row["n_users"], row["n_subchannels"], row["batch"]
+            found.setdefault(size, {})[row["device"]] = time
+    devices = list(dict.fromkeys(device for by_device in found.values() for device in by_device))
+    lines = [
+        [*map(str, size), *(f"{1e6 * by_device[device]:.3g}" for device in devices)]
+        for size, by_device in found.items()
+    ]
+    text = table(["M", "N", "batch", *devices], lines)
+    if not any(device.startswith("GPU") for device in devices):
+        text += "\n\nThere was no GPU on the machine that built this."
+    return text
 
 
 def first_look(

@@ -78,7 +78,8 @@ def share(rows: Iterable[Mapping[str, Any]], a: str, b: str) -> Interval:
         means = [row[f"sum_rate_{name}"] for name in row["schemes"]]
         at = [row["schemes"].index(name) for name in (a, b)]
         found.append(ratio(means, row["covariance"], *at))
-    return interval(*zip(*found, strict=True))
+    values, errors = zip(*found, strict=True)
+    return interval(values, errors)
 
 
 def learnt(rows: Iterable[Mapping[str, Any]]) -> float:
@@ -110,5 +111,5 @@ def weakest(verdicts: Iterable[str]) -> str:
     >>> weakest(["confirmed", "undecided"]), weakest(["undecided", "refuted"])
     ('undecided', 'refuted')
     """
-    given = set(verdicts)
-    return next(v for v in ("not trained", "refuted", "undecided", "confirmed") if v in given)
+    order = ("not comparable", "not trained", "refuted", "undecided", "confirmed")
+    return min(verdicts, key=order.index)

@@ -210,3 +210,32 @@ def test_every_test_that_the_page_on_reliability_names_exists():
         if isinstance(node, ast.FunctionDef)
     }
     assert named - there == set()
+
+
+def items_of_the_paper():
+    """Rows of the matrix: item, what it is, where, verdict."""
+    text = (ROOT / "book/paper_items.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def test_every_item_of_the_paper_has_a_place_in_the_book_and_a_verdict():
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    for row in items_of_the_paper():
+        assert len(row) == 4 and all(part.strip() for part in row), row
+        places = re.findall(r"\{(?:eq|numref|prf:ref|doc)\}`([^`]+)`", row[2])
+        assert places, row
+        for place in places:
+            labels = f"({place})", f":label: {place}", f'"name": "{place}"'
+            there = (ROOT / f"book/{place}.ipynb").exists()
+            assert there or any(label in sources for label in labels), f"{place} is nowhere"
+
+
+def test_no_equation_algorithm_figure_or_table_of_the_paper_is_left_out():
+    listed = " ".join(row[0] for row in items_of_the_paper())
+    for first, last in re.findall(r"\((\d+)\)–\((\d+)\)", listed):
+        listed += "".join(f" ({n})" for n in range(int(first), int(last)))
+    wanted = [f"({n})" for n in range(1, 30)] + [f"Fig. {n}" for n in range(1, 10)]
+    wanted += ["Algorithm 1", "Algorithm 2", "Table I", "Table IV", "Tables II, III"]
+    wanted += ["Table II", "Table III", "Proposition 3", "future 1", "future 2"]
+    assert [item for item in wanted if item not in listed] == []
