@@ -7,11 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
 from sphinx.project import Project
 from sphinx_external_toc.parsing import parse_toc_yaml
+
+from nomalib import plots, records
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -239,3 +242,21 @@ def test_no_equation_algorithm_figure_or_table_of_the_paper_is_left_out():
     wanted += ["Algorithm 1", "Algorithm 2", "Table I", "Table IV", "Tables II, III"]
     wanted += ["Table II", "Table III", "Proposition 3", "future 1", "future 2"]
     assert [item for item in wanted if item not in listed] == []
+
+
+def test_times_are_taken_on_every_device_and_shown_in_a_column_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    small = {"sizes": [[2, 2]], "batches": [1], "n_draws": 10, "n_epochs": 2}
+    small["trainings"] = [[2, 2, 20, 10]]
+    records.run_experiment("times", tmp_path / "times.json", **small)
+    (row,) = records.table(tmp_path)
+    passes = [what for what in row["rows"] if what["what"] == "network, XLA"]
+    assert row["devices"] == ["CPU", "CPU 1"] == [what["device"] for what in passes]
+    assert [what["device"] for what in row["trained"]] == ["CPU", "CPU 1"]
+    assert np.min(row["time_s"]) > 0 and np.min(row["epoch_s"]) > 0
+    shown = plots.device_table(row["rows"], row["time_s"], "network, XLA")
+    assert "| batch | CPU | CPU 1 |" in shown and "There was no GPU" in shown
+    named = [what | {"device": what["device"].replace("CPU 1", "GPU (A)")} for what in row["rows"]]
+    shown = plots.device_table(named, row["time_s"], "network, XLA")
+    assert "| batch | CPU | GPU (A) |" in shown and "no GPU" not in shown

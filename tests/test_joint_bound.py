@@ -1,10 +1,13 @@
 """Oracle: exhaustive search over all assignments within the caps, at exact powers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from checks import draws, every_assignment
+from scipy.optimize import linear_sum_assignment
 
-from nomalib import matching, rates, water_filling
+from nomalib import joint_bound, matching, rates, water_filling
 from nomalib.joint_bound import upper_bound
 from nomalib.network import Network
 
@@ -80,3 +83,22 @@ def test_users_without_a_channel_are_worth_nothing():
     gains = np.array([[0.0, 1.0], [0.0, 0.0]])
     alone = np.log2(1 + net.budget / net.noise)
     np.testing.assert_allclose(upper_bound(net, gains), alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interference_gain", ["interferer", "receiver"])
+@pytest.mark.parametrize("price", [3.0, 8.0])
+def test_at_a_price_the_bound_is_a_transportation_problem(monkeypatch, interference_gain, price):
+    # one user each: no set of users earns more than its best member alone
+    def at_the_price(bound, **_):
+        return SimpleNamespace(fun=bound(np.log(price)))
+
+    net = Network(sic_residual=0.1, interference_gain=interference_gain)
+    gains, _ = draws(net, 3, 11)
+    monkeypatch.setattr(joint_bound, "minimize_scalar", at_the_price)
+    snr, t = net.budget * gains**2 / net.noise, 2**net.min_rate - 1
+    x = np.maximum(1 / price - 1 / snr, t / snr)
+    alone = np.maximum(np.log1p(snr * x) - price * x, 0.0)
+    copies = np.repeat(alone, net.max_subchannels_per_user, axis=2)
+    best = [c[linear_sum_assignment(c, maximize=True)].sum() for c in copies]
+    expected = (price + np.array(best)) / np.log(2)
+    np.testing.assert_allclose(upper_bound(net, gains), expected, rtol=1e-9)
