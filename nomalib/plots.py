@@ -106,12 +106,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def device_table(rows: Iterable[Mapping[str, Any]], times: Iterable[float], what: str) -> str:
     """Times per draw [µs] of one thing in Markdown, a column for each device that was timed.
 
-    It says so where no device but the CPU was.
-
-    Args:
-        rows: of the experiment `times`, each with what, device, n_users, n_subchannels, batch.
-        times: of the rows, per draw [s].
-        what: which rows to show.
+    It says so where there was no GPU. The rows are those of the experiment `times`, each with what,
+    device, n_users, n_subchannels and batch, and `times` their times per draw [s].
 
     >>> row = {"what": "pass", "device": "CPU", "n_users": 9, "n_subchannels": 5, "batch": 1}
     >>> print(device_table([row, row | {"device": "GPU (A)"}], [2e-6, 1e-6], "pass"))

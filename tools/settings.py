@@ -37,6 +37,7 @@ ONE_CORE = {
     "NUMBA_NUM_THREADS": "1",
     "NPROC": "1",  # XLA's thread pool
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # no job seizes a GPU's whole memory
 }
 
 
