@@ -226,7 +226,7 @@ def test_every_item_of_the_paper_has_a_place_in_the_book_and_a_verdict():
     sources = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
     for row in items_of_the_paper():
         assert len(row) == 4 and all(part.strip() for part in row), row
-        places = re.findall(r"\{(?:eq|numref|prf:ref|doc)\}`([^`]+)`", row[2])
+        places = re.findall(r"\{(?:eq|numref|prf:ref|doc)\}`(?:[^`<]+<)?([^`>]+)>?`", row[2])
         assert places, row
         for place in places:
             labels = f"({place})", f":label: {place}", f'"name": "{place}"'
