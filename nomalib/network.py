@@ -35,7 +35,7 @@ MAX_SNR = 1e15
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """All parameters of a scenario; the defaults are the paper's set-up.
+    """All parameters of a scenario; the defaults are the paper's, where its text gives them.
 
     Attributes:
         n_subchannels: N.
