@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,7 +202,8 @@ def test_a_sweep_through_slurm_equals_the_local_one(tmp_path, accounting):
     assert returncode == 1 and len(expected) == 4, said
     shutil.copytree(ROOT / "profiles/slurm", cluster / "profiles/slurm")
     (cluster / "my_grid.yml").write_text(grid, encoding="utf-8")
-    state, script = tmp_path / "slurm", ROOT / "tools/slurm_here.sh"
+    # in a folder with a short name, as sockets' must be
+    state, script = Path(tempfile.mkdtemp()), ROOT / "tools/slurm_here.sh"
     configured = ("--config", "notebook=book/experiments/tiny.ipynb", "grid=my_grid.yml")
     quick = (
         "--slurm-init-seconds-before-status-checks",
@@ -210,10 +212,10 @@ def test_a_sweep_through_slurm_equals_the_local_one(tmp_path, accounting):
         "2",
     )
     subprocess.run([script, "up", state, accounting], check=True, timeout=120)
+    running = start(
+        cluster, "snakemake", "sweep", "--profile", "profiles/slurm", *configured, *quick
+    )
     try:
-        running = start(
-            cluster, "snakemake", "sweep", "--profile", "profiles/slurm", *configured, *quick
-        )
         killed = False
         while running.poll() is None and not killed:
             jobs = subprocess.run(
@@ -226,7 +228,9 @@ def test_a_sweep_through_slurm_equals_the_local_one(tmp_path, accounting):
             time.sleep(0.5)
         said, _ = running.communicate(timeout=600)
     finally:
+        running.kill()
         subprocess.run([script, "down", state], check=True, timeout=60)
+        shutil.rmtree(state)
     assert killed and running.returncode == 1, said
     assert rates(cluster) == expected, said
     assert said.count("{noise: 9.0, seed: 1, sleep_s: 8}: ValueError: no draw is feasible") == 1
@@ -240,7 +244,7 @@ def kill_node(state, name):
             if process.environ().get("SLURMD_NODENAME") == name:
                 steps = [p for p in process.parents() if "slurmstepd" in p.name()]
                 doomed += [process, *steps]
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # gone, or of another user
             pass
     for process in {process.pid: process for process in doomed}.values():
         try:

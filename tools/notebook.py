@@ -2,9 +2,10 @@
 
     python tools/notebook.py NOTEBOOK OUTPUT PARAMETERS [--record FILE] [--cwd FOLDER] …
 
-PARAMETERS is a YAML map. OUTPUT appears once the notebook has run to its end. One that raises an
-exception says so, and is left as OUTPUT with ".failed.ipynb". With --outcome, an exception that
-would be raised again is an outcome, and the executed notebook, with it, is OUTPUT.
+PARAMETERS is a YAML map, checked by the notebook's parameters cell. OUTPUT appears once the notebook
+has run to its end. One that raises an exception says so, and is left as OUTPUT with ".failed.ipynb".
+With --outcome, an exception that would be raised again is an outcome, and the executed notebook,
+with it, is OUTPUT.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+import grids
 import nbformat
 import papermill
 import yaml
@@ -42,7 +44,7 @@ def will_recur(reason: str) -> bool:
     return issubclass(kind, Exception) and not issubclass(kind, (OSError, MemoryError))
 
 
-def main() -> int:
+def main() -> int | str:
     parser = argparse.ArgumentParser()
     parser.add_argument("notebook")
     parser.add_argument("output", type=Path)
@@ -52,6 +54,11 @@ def main() -> int:
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--outcome", action="store_true")
     asked = parser.parse_args()
+    try:
+        known = grids.schema(asked.notebook)
+        grids.check("the parameters", asked.notebook, known, asked.parameters)
+    except ValueError as error:
+        return str(error)
     failed = asked.output.with_suffix(".failed.ipynb")
     unfinished = asked.output.with_suffix(f".{os.getpid()}.ipynb")
     if asked.attempt > 1 and failed.exists():

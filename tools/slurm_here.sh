@@ -21,6 +21,10 @@ if [ -e /etc/slurm/slurm.conf ]; then
     echo "this machine has a Slurm of its own, by /etc/slurm/slurm.conf" >&2
     exit 1
 fi
+if [ ${#folder} -gt 60 ]; then
+    echo "sockets' names hold 108 characters: take a folder with a shorter path than $folder" >&2
+    exit 1
+fi
 mkdir -p "$folder"/{state,spool,munge}
 host=$(hostname)
 ln -s "$folder/slurm.conf" /etc/slurm/slurm.conf
