@@ -2,10 +2,10 @@
 
     python tools/notebook.py NOTEBOOK OUTPUT PARAMETERS [--record FILE] [--cwd FOLDER] …
 
-PARAMETERS is a YAML map, checked by the notebook's parameters cell. OUTPUT appears once the notebook
-has run to its end. One that raises an exception says so, and is left as OUTPUT with ".failed.ipynb".
-With --outcome, an exception that would be raised again is an outcome, and the executed notebook,
-with it, is OUTPUT.
+PARAMETERS is a YAML map, checked by the notebook's parameters cell. OUTPUT appears once the
+notebook has run to its end. One that raises an exception says so, and is left as OUTPUT with
+".failed.ipynb". With --outcome, an exception that would be raised again is an outcome, and the
+executed notebook, with it, is OUTPUT.
 """
 
 import argparse
