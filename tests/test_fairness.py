@@ -68,11 +68,16 @@ def oma_by_a_convex_solver(net, gains, alpha, owed):
         def slope(x):
             return -(1.0 / rates_of(x) if alpha else np.ones(m)) @ slopes(x)
 
-    start = np.r_[np.full(n * m, 1.0 / m), np.full(n * m, 1.0 / (n * m)), 0.1]
     box = [(1e-9, 1.0)] * (size - 1) + [(0.0, None)]
-    options = {"maxiter": 500, "ftol": 1e-13}
-    x = minimize(goal, start, jac=slope, bounds=box, constraints=limits, options=options).x
-    return fairness.mean_rate(rates_of(x), alpha)
+    options = {"maxiter": 1000, "ftol": 1e-13}
+    best, rng = 0.0, np.random.default_rng(0)
+    for _ in range(4):  # now and then it gets stuck
+        parts = rng.dirichlet(np.full(m, 3.0), n), rng.dirichlet(np.full(n * m, 3.0))
+        start = np.r_[parts[0].ravel(), parts[1], 0.1]
+        x = minimize(goal, start, jac=slope, bounds=box, constraints=limits, options=options).x
+        if (rows @ x <= 1 + 1e-9).all() and (alpha or (rates_of(x) >= owed - 1e-9).all()):
+            best = max(best, fairness.mean_rate(rates_of(x), alpha))
+    return best
 
 
 @pytest.mark.parametrize(("alpha", "owed"), [(1.0, 0.0), (np.inf, 0.0), (0.0, 1.0)])
@@ -81,6 +86,9 @@ def test_oma_equals_a_general_convex_solver(alpha, owed):
     for gains in cells(oma, N_CELLS, 1):
         ours = fairness.optimum(oma, gains, alpha, owed, tol=1e-6)
         theirs = oma_by_a_convex_solver(oma, gains, alpha, owed)
+        if not ours.feasible:
+            assert theirs == 0.0
+            continue
         assert ours.level == pytest.approx(theirs, rel=1e-6)
         assert theirs <= ours.upper_bound * (1 + 1e-9)
 
