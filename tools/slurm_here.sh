@@ -60,6 +60,7 @@ if [ "$accounting" ]; then
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=16819
+AccountingStoragePass=$folder/munge/socket
 END
     ln -sf "$folder/slurmdbd.conf" /etc/slurm/slurmdbd.conf
     cat > "$folder/slurmdbd.conf" <<END
