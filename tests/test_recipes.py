@@ -18,7 +18,7 @@ from nomalib.network import Network
 IGNORED = shutil.ignore_patterns("__pycache__")
 
 
-def equal_totals(net, gains, assignment, weights=None):
+def equal_spare(net, gains, assignment, weights=None):
     """The spare power shared equally by the subchannels that serve somebody, to the strongest."""
     shares = polytope.reduce(net, gains, assignment, weights)
     u = np.zeros(shares.users.shape)
@@ -31,7 +31,7 @@ def test_an_allocator_in_numpy_stands_in_for_any_other():
         net = Network(interference_gain=convention)
         gains, assignment = draws(net, 200)
         found, best = (
-            allocate(net, gains, assignment) for allocate in (equal_totals, water_filling.allocate)
+            allocate(net, gains, assignment) for allocate in (equal_spare, water_filling.allocate)
         )
         assert_allocation(net, gains, assignment, found, optimal=False)
         np.testing.assert_array_equal(found.feasible, best.feasible)
@@ -39,7 +39,7 @@ def test_an_allocator_in_numpy_stands_in_for_any_other():
         assert (found.sum_rate <= best.upper_bound)[ok].all()
         # what the totals are worth is little
         assert found.sum_rate[ok].mean() > 0.97 * best.sum_rate[ok].mean()
-        scheduled = matching.paus(net, gains[ok][:20], assignment[ok][:20], equal_totals)
+        scheduled = matching.paus(net, gains[ok][:20], assignment[ok][:20], equal_spare)
         assert (scheduled.sum_rate >= found.sum_rate[ok][:20] * (1 - 1e-12)).all()
 
 
