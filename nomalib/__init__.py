@@ -25,7 +25,7 @@ These nine are the core. Beside them:
     optimum         any ε and weights, under a certified bound (_search; _stages for many users)
     derivatives     gradient, Hessian and curvature in watt; the paper's (26)–(27)
     joint_bound     a bound on all schedules
-    schedules       schedules by simple rules
+    schedules       schedules by simple rules (_best_sets)
     compression     smaller networks, and their artefacts; deployed runs these without Keras
     fairness        frames: rates over time, α-fair or owed, NOMA and OMA, under a bound
       _parts          who shares a subchannel; _utility, what the program knows of fairness

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from nomalib import rates, takers
+from nomalib import _best_sets, takers
 from nomalib._checks import Array, Weights
-from nomalib._draws import checked_draws, checked_weights
+from nomalib._draws import checked_draws, checked_weights, flat_draws
 from nomalib.network import Network
+from nomalib.polytope import over_draws
 
 __all__ = ["at_price", "deferred_acceptance", "greedy", "linear_assignment", "near_far", "one_each"]
 
@@ -131,23 +132,29 @@ def deferred_acceptance(net: Network, gains: ArrayLike, weights: Weights = None)
 
 
 def at_price(net: Network, gains: ArrayLike, weights: Weights = None) -> Schedule:
-    """Who would get power if everybody were on every subchannel, within the caps; (…, N, M).
+    """The sets of users that are worth most at the price of the budget; (…, N, M).
 
-    The pairs of the largest weighted rates come first, and what the caps leave empty goes to the
-    best scores. Without caps, with perfect SIC and no R_min this is the optimum; else it is a start
-    for `matching.paus`.
+    The pairs of the largest weighted rates come first, and what V leaves empty goes to the best
+    scores. Where V does not bind, with perfect SIC and no R_min, this is the optimum; else it is a
+    start for `matching.paus`.
 
     >>> at_price(Network(1, 3, sic_residual=0.0), [[3.0, 2.0, 1.0]])
     array([[ True, False, False]])
     """
-    n, m = net.n_subchannels, net.n_users
-    open_to_all = replace(net, max_users_per_subchannel=m, max_subchannels_per_user=n, min_rate=0.0)
-    everyone = np.ones((n, m), bool)
-    power = takers.allocate(open_to_all, gains, everyone, weights).power
-    found = rates.rates(open_to_all, gains, everyone, power)
-    score = np.where(found > 0.0, found * _of_pairs(net, gains, weights), -1.0)
+    eased = replace(net, min_rate=0.0)
+    everyone = np.ones((1, net.n_users), bool)
+    draws, lead = flat_draws(eased, gains, np.eye(net.n_subchannels, net.n_users) > 0, weights)
+    score = np.empty(draws.gains.shape)
+    most = min(net.max_users_per_subchannel, net.n_users)
+
+    def some(first: int, last: int) -> None:
+        space = _best_sets.space(net.n_subchannels, net.n_users, most)
+        _best_sets.choose_draws(draws, first, everyone, space, score[first:last])
+
+    over_draws(some, len(score))
+    found = _fill(net, score.reshape((*lead, *score.shape[1:])))
     single = replace(net, max_users_per_subchannel=1)
-    return _fill(single, _scores(net, gains, weights), _fill(net, score))
+    return _fill(single, _scores(net, gains, weights), found)
 
 
 def _of_pairs(net: Network, gains: ArrayLike, weights: Weights) -> Array:
