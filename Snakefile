@@ -24,12 +24,14 @@ settings.isolate(os.environ, Path("_runs/settings"))
 os.environ.update(settings.ONE_CORE)
 if sys.getfilesystemencoding() != "utf-8":  # by the locale; now that of the environment is
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
+if " " in sys.executable:  # which Snakemake does not quote
+    sys.executable = settings.without_space(Path("_runs/settings/environment"))
 if strange := settings.strangers("numpy", "scipy", "numba", "keras", "jax", "papermill"):
     raise WorkflowError(f"PYTHONPATH brings packages from outside of {sys.prefix}: {strange}; unset it")
 
 from nomalib import records
 
-BIN = Path(sys.executable).parent
+BIN = Path(sys.prefix, "bin")
 
 
 def said(call, *arguments):

@@ -26,6 +26,11 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
+@cache
+def _say_once() -> None:
+    warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=3)
+
+
 def compiled(function: Callable) -> Any:
     """A kernel: compiled by Numba, kept in the user's cache, dividing as NumPy does, GIL released.
 
@@ -39,7 +44,7 @@ def compiled(function: Callable) -> Any:
     try:
         kernel = make(cache=True)(function)
     except RuntimeError:  # no folder
-        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=2)
+        _say_once()
         return make()(function)
     kernel._cache._cache_file._source_stamp = source_hash()
     return kernel

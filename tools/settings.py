@@ -57,3 +57,12 @@ def strangers(*packages: str) -> dict[str, str]:
     return {
         n: origin for n, origin in origins.items() if here not in Path(origin).resolve().parents
     }
+
+
+def without_space(link: Path) -> str:
+    """This environment's Python by a relative path, through a link to the environment."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.unlink(missing_ok=True)  # to what is no more
+        link.symlink_to(sys.prefix)
+    return str(link / "bin/python")
