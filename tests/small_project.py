@@ -73,10 +73,10 @@ def start(project, *command):
     )
 
 
-def snakemake(project, *arguments):
+def snakemake(project, *arguments, timeout=300):
     """Exit code, and what it said."""
     running = start(project, "snakemake", *arguments)
-    said, _ = running.communicate(timeout=300)
+    said, _ = running.communicate(timeout=timeout)
     return running.returncode, said
 
 

@@ -77,7 +77,7 @@ def sweep(folder, grid, *arguments):
     """Exit code, what it said, and the records without their times."""
     (folder / "my_grid.yml").write_text(grid, encoding="utf-8")
     configured = ("notebook=book/experiments/tiny.ipynb", "grid=my_grid.yml")
-    returncode, said = snakemake(folder, "sweep", "--config", *configured, *arguments)
+    returncode, said = snakemake(folder, "sweep", "--config", *configured, *arguments, timeout=1800)
     return returncode, said, rates(folder)
 
 
