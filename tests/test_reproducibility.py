@@ -109,8 +109,9 @@ def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
     settings = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     found = []
     for edit in ("", "", "head = 0.5 * head\n    "):
-        path = tmp_path / "nomalib/subchannel.py"
+        path = tmp_path / "nomalib/_pairs.py"
         text = path.read_text(encoding="utf-8")
+        assert "if not head > 0.0:" in text
         path.write_text(text.replace("if not head > 0.0:", f"{edit}if not head > 0.0:", 1))
         command = [sys.executable, "-c", LEVEL]
         run = subprocess.run(
