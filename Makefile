@@ -12,7 +12,7 @@ READY := .venv/ready
 PYTEST := $(BIN)/pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book paper test test-everywhere fuzz site-test lint format bench clean
+.PHONY: help book paper test test-everywhere fuzz verify site-test lint format bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ test-everywhere: $(READY)  ## run the tests under foreign settings, in odd folde
 
 fuzz: $(READY)  ## generate more than a million inputs to all public functions, some five minutes
 	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep
+
+verify: $(READY)  ## the adversary's tests at full size: restarts, certificates, exports, threads; an hour
+	VERIFY=1 $(PYTEST) -rP tests/test_hostile.py
 
 site-test: $(READY)  ## test the built book in a real browser, after make book
 	SITE=_build/html $(PYTEST) --dist loadgroup tests/test_site.py

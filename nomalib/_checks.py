@@ -48,7 +48,7 @@ def checked_flag(name: str, value: object) -> bool:
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     choices = tuple(choices)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} is {value!r}; it must be one of {choices}")
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Array, Weights, any_array, check_inside, real_array
 from nomalib._compile import compiled
-from nomalib.network import MAX_SNR, Network
+from nomalib.network import MAX_SNR, Network, check_network
 
 
 class Draws(NamedTuple):
@@ -83,6 +83,7 @@ def checked_draws(
     net: Network, gains: ArrayLike, assignment: ArrayLike
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The one check of what a user passes to a solver: gains (…, N, M) and assignment."""
+    check_network(net)
     gains = real_array("gains", gains)
     nm = (net.n_subchannels, net.n_users)
     if gains.shape[-2:] != nm:
@@ -115,6 +116,7 @@ def checked_assignment(
     net: Network, assignment: ArrayLike, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.bool_]:
     """The assignment as bool, within the caps, of the shape (…, N, M) of the draws if given."""
+    check_network(net)
     assignment = any_array("assignment", assignment)
     if assignment.dtype != bool:
         raise ValueError(f"assignment has dtype {assignment.dtype}; it must be bool")
@@ -183,8 +185,14 @@ def with_axes(lead: tuple[int, ...], result: Any) -> Any:
     return result._make(part.reshape(lead + part.shape[1:]) for part in result)
 
 
+def check_shares(shares: object) -> None:
+    if not isinstance(shares, Shares):
+        raise ValueError(f"shares is {shares!r}; it must be what polytope.reduce returns")
+
+
 def flat_shares(shares: Shares) -> tuple[Shares, tuple[int, ...]]:
     """Shares with one batch axis, and the leading axes (…) that they had."""
+    check_shares(shares)
     lead = shares.spare.shape
     parts = (part.reshape(-1, *part.shape[len(lead) :]) for part in map(np.asarray, shares))
     return Shares._make(map(np.ascontiguousarray, parts)), lead

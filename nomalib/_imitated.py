@@ -1,7 +1,9 @@
 """What an imitation network reads, and what becomes of what it writes; by Keras and deployed alike.
 
-It reads the gains of the assigned pairs and writes powers, which by Algorithm 1, line 7, are made
+It reads the gains of the assigned pairs, and writes powers, which by Algorithm 1, line 7, are made
 to spend the budget: negative ones and those of unassigned pairs count as 0, the others are scaled.
+Gains are read in units of noise, so that their physical size does not matter; as they are where
+σ₀² is 0.1.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from nomalib.baselines import split_totals
 from nomalib.network import Network
 from nomalib.polytope import Allocation, over_draws
 
-LARGEST_GAIN = 1e20  # that it reads: products with its weights stay finite
+_NOISE = 0.1  # at which gains are read as they are
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -56,7 +58,7 @@ def normalised(run: Run, outputs: NDArray[np.integer], net: Network, draws: Draw
     """
     out = np.empty(draws.gains.shape)
     n_pairs = net.n_subchannels * net.n_users
-    written = run(single_precision(draws.gains * draws.assignment).reshape(len(out), n_pairs))
+    written = run(read(net, draws.gains, draws.assignment).reshape(len(out), n_pairs))
 
     def some(first: int, last: int) -> None:
         shares = empty_shares(last - first, net.n_subchannels, draws.slots)
@@ -69,20 +71,15 @@ def normalised(run: Run, outputs: NDArray[np.integer], net: Network, draws: Draw
     return out
 
 
-def single_precision(gains: Array) -> NDArray[np.float32]:
-    """Gains as the network reads them."""
-    if gains.max(initial=0.0) > LARGEST_GAIN:
-        raise ValueError(
-            f"gains holds {gains.max()}; a network that computes in single precision takes "
-            f"magnitudes up to {LARGEST_GAIN:g}"
-        )
-    return gains.astype(np.float32)
+def read(net: Network, gains: Array, assignment: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What the network reads of gains (…, N, M)."""
+    return (gains * assignment * np.sqrt(_NOISE / net.noise)).astype(np.float32)
 
 
 def training_data(
     net: Network, gains: ArrayLike, assignment: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What the network sees, gains of the assigned pairs, and its targets [W]; (B, N, M) each."""
+    """What the network reads, and its targets [W]; (B, N, M) each."""
     gains, assignment = checked_draws(net, gains, assignment)
     if gains.ndim != 3:
         raise ValueError(
@@ -92,8 +89,7 @@ def training_data(
     labelled = ~np.isnan(labels).any(axis=(-2, -1))
     if not labelled.any():
         raise ValueError("labels holds NaN in every draw; at least one must be feasible")
-    inputs = (gains * assignment)[labelled]
-    return single_precision(inputs), labels[labelled].astype(np.float32)
+    return read(net, gains, assignment)[labelled], labels[labelled].astype(np.float32)
 
 
 def repair(net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Weights, check_generator, real_array
 from nomalib._draws import checked_assignment
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 from nomalib.polytope import Allocation, allocation, reduce
 
 __all__ = ["equal_power", "equal_totals", "random_power", "split_totals"]
@@ -68,7 +68,10 @@ def split_totals(
     array([[0.0889, 0.9111]])
     """
     shares = reduce(net, gains, assignment, weights)
-    totals = np.broadcast_to(real_array("totals", totals), shares.count.shape)
+    totals = real_array("totals", totals)
+    if totals.shape not in (shares.count.shape, shares.count.shape[-1:]):
+        raise ValueError(f"totals has shape {totals.shape}; it must be {shares.count.shape}")
+    totals = np.broadcast_to(totals, shares.count.shape)
     inside = (totals >= 0.0) & (totals < np.inf) | np.isnan(totals) & ~shares.feasible[..., None]
     if not inside.all():
         *draw, i = np.argwhere(~inside)[0].tolist()
@@ -96,6 +99,7 @@ def equal_totals(
     >>> float(equal_totals(net, np.eye(2), np.eye(2, dtype=bool)).sum_rate.round(6))  # 2 log₂ 1.5
     1.169925
     """
+    check_network(net)
     return split_totals(net, gains, assignment, np.ones(net.n_subchannels), weights)
 
 

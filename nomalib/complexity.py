@@ -6,12 +6,14 @@ and our kernels' own sources, run on numbers that count (`tests/counting.py`).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
 import numpy as np
 
-from nomalib.network import Network
+from nomalib._checks import checked_count, checked_flag, checked_number
+from nomalib.network import Network, check_network
 
 __all__ = ["circulant_flops", "compiled_flops", "dense_flops", "interior_point_flops", "ipm_bound"]
 __all__ += ["network_flops", "network_flops_as_printed", "paus_flops", "reduction_flops"]
@@ -24,7 +26,8 @@ def dense_flops(inputs: int, outputs: int, bias: bool = True) -> int:
     >>> dense_flops(100, 200, bias=False), dense_flops(100, 200)
     (39800, 40000)
     """
-    return (2 * inputs - (not bias)) * outputs
+    inputs, outputs = checked_count("inputs", inputs, 1), checked_count("outputs", outputs, 1)
+    return (2 * inputs - (not checked_flag("bias", bias))) * outputs
 
 
 def network_flops(widths: Sequence[int], n_samples: int = 1) -> int:
@@ -37,8 +40,7 @@ def network_flops(widths: Sequence[int], n_samples: int = 1) -> int:
     >>> network_flops([100, 200, 80, 80, 100])
     100800
     """
-    layers = zip(widths[:-1], widths[1:], strict=True)
-    return n_samples * sum(dense_flops(inputs, outputs) for inputs, outputs in layers)
+    return checked_count("n_samples", n_samples, 1) * sum(_of_layers(widths))
 
 
 def network_flops_as_printed(widths: Sequence[int], n_samples: int = 1) -> int:
@@ -47,8 +49,8 @@ def network_flops_as_printed(widths: Sequence[int], n_samples: int = 1) -> int:
     >>> network_flops_as_printed([100, 200, 80, 80, 100], n_samples=2)
     156800
     """
-    outer = network_flops(widths[:2]) + network_flops(widths[-2:])
-    return n_samples * outer + network_flops(widths[1:-1])
+    first, *inner, last = _of_layers(widths)
+    return checked_count("n_samples", n_samples, 1) * (first + last) + sum(inner)
 
 
 def circulant_flops(inputs: int, outputs: int, block: int) -> float:
@@ -60,6 +62,8 @@ def circulant_flops(inputs: int, outputs: int, block: int) -> float:
     >>> circulant_flops(100, 200, 20) < dense_flops(100, 200) / 3
     True
     """
+    inputs, outputs = checked_count("inputs", inputs, 1), checked_count("outputs", outputs, 1)
+    block = checked_count("block", block, 2)
     rows, columns = -(-outputs // block), -(-inputs // block)
     transforms = (rows + columns) * 2.5 * block * np.log2(block)
     return float(transforms + 8 * rows * columns * (block // 2 + 1) + outputs)
@@ -67,7 +71,8 @@ def circulant_flops(inputs: int, outputs: int, block: int) -> float:
 
 def ipm_bound(n_subchannels: int, n_users: int, encoding: float = 1.0) -> float:
     """(NM)^3.5 L', the bound of (25) up to a constant; L' ≤ NM is the length of the encoding."""
-    return float(n_subchannels * n_users) ** 3.5 * encoding
+    nm = checked_count("n_subchannels", n_subchannels, 1) * checked_count("n_users", n_users, 1)
+    return float(nm) ** 3.5 * checked_number("encoding", encoding, 0.0, 1e30)
 
 
 def paus_flops(widths: Sequence[int], net: Network, n_rounds: int) -> int:
@@ -77,9 +82,10 @@ def paus_flops(widths: Sequence[int], net: Network, n_rounds: int) -> int:
     A swap counts as one operation there, although to compare two matchings takes the rates of two
     subchannels, and the network's pass counts once, although each of the S rounds has one.
     """
+    check_network(net)
     held, shared = net.max_subchannels_per_user, net.max_users_per_subchannel
     swaps = net.n_users * shared * held * max(net.n_subchannels - held, 0)
-    return network_flops(widths) + n_rounds * swaps
+    return network_flops(widths) + checked_count("n_rounds", n_rounds, 0) * swaps
 
 
 def reduction_flops(n_subchannels: int, load: int) -> float:
@@ -88,7 +94,8 @@ def reduction_flops(n_subchannels: int, load: int) -> float:
     >>> reduction_flops(10, 3)
     2760.0
     """
-    return n_subchannels * (22.0 * load**2 + 26.0 * load)
+    n, k = checked_count("n_subchannels", n_subchannels, 1), checked_count("load", load, 1)
+    return n * (22.0 * k**2 + 26.0 * k)
 
 
 def interior_point_flops(n_subchannels: int, load: int) -> float:
@@ -102,12 +109,13 @@ def interior_point_flops(n_subchannels: int, load: int) -> float:
     >>> interior_point_flops(20, 3) == 2 * interior_point_flops(10, 3)
     True
     """
-    return n_subchannels * (4.0 / 3.0 * load**3 + 15.5 * load**2 + 78.0 * load)
+    n, k = checked_count("n_subchannels", n_subchannels, 1), checked_count("load", load, 1)
+    return n * (4.0 / 3.0 * k**3 + 15.5 * k**2 + 78.0 * k)
 
 
 def water_filling_flops(n_subchannels: int) -> float:
     """One step of `water_filling` to the common level: on each subchannel its share and slope."""
-    return 26.0 * n_subchannels
+    return 26.0 * checked_count("n_subchannels", n_subchannels, 1)
 
 
 def compiled_flops(function: Callable, *shapes: tuple[int, ...]) -> float:
@@ -121,3 +129,10 @@ def compiled_flops(function: Callable, *shapes: tuple[int, ...]) -> float:
     inputs = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     analysis: Any = jax.jit(function).lower(*inputs).compile().cost_analysis()
     return float(analysis["flops"])
+
+
+def _of_layers(widths: Sequence[int]) -> list[int]:
+    if not isinstance(widths, (list, tuple)) or len(widths) < 3:
+        raise ValueError(f"widths is {widths!r}; it must be a list of inputs, widths and outputs")
+    widths = [checked_count("widths", width, 1) for width in widths]
+    return [dense_flops(*sizes) for sizes in pairwise(widths)]

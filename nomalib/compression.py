@@ -11,33 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nomalib import deployed, layers
+from nomalib import _imitated, deployed, layers
 from nomalib._checks import checked_count, checked_number
 from nomalib._draws import checked_draws
-from nomalib.layers import keras
+from nomalib.layers import GroupLasso, keras
 from nomalib.learning import imitation_network
 from nomalib.network import Network
 
-__all__ = ["BlockCirculant", "GroupLasso", "circulant_network", "prune", "quantise", "save"]
-__all__ += ["with_group_lasso"]
+__all__ = ["BlockCirculant", "circulant_network", "prune", "quantise", "save", "with_group_lasso"]
 
 ops = keras.ops
 _DENSE = (keras.layers.Dense,)
-
-
-@keras.saving.register_keras_serializable("nomalib")
-class GroupLasso(keras.regularizers.Regularizer):
-    """strength · Σ ‖row‖₂ of a kernel: a row is all that the next layer hears of one neuron."""
-
-    def __init__(self, strength: float) -> None:
-        self.strength = strength
-
-    def __call__(self, kernel):
-        # the constant keeps the gradient finite where a row is zero
-        return self.strength * ops.sum(ops.sqrt(ops.sum(kernel**2, axis=1) + 1e-12))
-
-    def get_config(self) -> dict:
-        return {"strength": self.strength}
 
 
 @keras.saving.register_keras_serializable("nomalib")
@@ -150,7 +134,7 @@ def prune(
     gains, assignment = checked_draws(net, gains, assignment)
     if gains.ndim != 3 or not len(gains):
         raise ValueError(f"gains has shape {gains.shape}; it must be (draws, N, M), of some draws")
-    x = (gains * assignment).reshape(len(gains), -1).astype(np.float32)
+    x = _imitated.read(net, gains, assignment).reshape(len(gains), -1)
     weights = [[np.array(part) for part in layer.get_weights()] for layer in trained]
     for at, (kernel, bias) in enumerate(weights):
         reach = np.sqrt((x**2).mean(axis=0)) * np.linalg.norm(kernel, axis=1)
@@ -188,8 +172,10 @@ def quantise(model: keras.Model) -> keras.Model:
 def save(model: keras.Model, path: str | Path) -> None:
     """Writes a model as the artefact that `nomalib.deployed` runs; the file is replaced as a whole.
 
+    It is read again and has to write what the model does, before it takes its place.
+
     Raises:
-        ValueError: a layer that the artefact has no form for, naming it.
+        ValueError: a layer that the artefact has no form for, by its name, or layers not in a row.
     """
     trained = _trained(model, "imitation", "size_free", forms=(*_DENSE, BlockCirculant))
     kind = layers.check_kind(model, None)
@@ -204,12 +190,12 @@ def save(model: keras.Model, path: str | Path) -> None:
     if kind == "imitation":
         inputs, outputs = np.arange(prod(model.input_shape[1:])), np.arange(len(biases[-1]))
         if kernels[0].ndim == kernels[-1].ndim == 2:
+            _check_run(model, len(kernels[0]) == inputs.size)
             inputs = inputs[kernels[0].any(axis=1)]
             outputs = outputs[kernels[-1].any(axis=0) | (biases[-1] != 0)]
             kernels[0] = kernels[0][inputs]
             kernels[-1], biases[-1] = kernels[-1][:, outputs], biases[-1][outputs]
-            last = f"scale_{len(kernels) - 1}"
-            if last in scales:
+            for last in {f"scale_{len(kernels) - 1}"} & set(scales):
                 scales[last] = scales[last][outputs]
     arrays: dict[str, Any] = {f"kernel_{at}": kernel for at, kernel in enumerate(kernels)}
     arrays |= {f"bias_{at}": bias for at, bias in enumerate(biases)} | scales
@@ -217,9 +203,32 @@ def save(model: keras.Model, path: str | Path) -> None:
     shape = model.input_shape[1:] if kind == "imitation" else model.output_shape[-1:]
     arrays |= {"version": deployed.VERSION, "kind": kind, "shape": shape}
     unfinished = Path(f"{path}.unfinished")
-    with open(unfinished, "wb") as file:  # given a name, NumPy would add .npz to it
-        np.savez(file, **arrays)
-    unfinished.replace(path)
+    try:
+        with open(unfinished, "wb") as file:  # given a name, NumPy would add .npz to it
+            np.savez(file, **arrays)
+        _check_run(model, _agrees(model, deployed.load(unfinished)))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _agrees(model: keras.Model, artefact: deployed.Artefact) -> bool:
+    """Whether a model writes what its artefact does."""
+    rng, flat = np.random.default_rng(0), artefact.kind == "imitation"
+    shape = (8, prod(artefact.shape)) if flat else (8, 1, model.input_shape[-1])
+    x = rng.random(shape, np.float32)
+    y = layers.run_flat(model, x)[:, artefact.outputs] if flat else layers.run(model, x)
+    off = np.abs(deployed.write(artefact, x) - y).max(initial=0.0)
+    # 8-bit products are rounded in another order
+    scaled = any(layer.scale is not None for layer in artefact.layers)
+    return off <= (0.1 if scaled else 1e-4) * max(1e-3, np.abs(y).max(initial=0.0))
+
+
+def _check_run(model: keras.Model, same: bool) -> None:
+    if not same:
+        raise ValueError(
+            f"model {model.name!r} must run its layers once each, one after the other, on all gains"
+        )
 
 
 def _trained(

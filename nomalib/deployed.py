@@ -15,7 +15,6 @@ from functools import partial
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,15 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib import _features, _imitated
 from nomalib._checks import Array, Weights
 from nomalib._draws import flat_draws
-from nomalib._imitated import LARGEST_GAIN
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 from nomalib.polytope import Allocation
 
-__all__ = ["Artefact", "LARGEST_GAIN", "Layer", "VERSION", "allocate", "load", "power"]
+__all__ = ["Artefact", "Layer", "VERSION", "allocate", "load", "power"]
 
 VERSION = 2
 # Rows of a product: enough to be fast, too few for BLAS to start threads beside ours.
 _ROWS = 512
+_FLOAT = np.dtype(np.float32)
 
 
 class Layer(NamedTuple):
@@ -70,20 +69,22 @@ def load(path: str | Path) -> Artefact:
             it, or with layers or indices that do not fit each other: compiled code trusts them.
     """
     try:
-        file = np.load(path, allow_pickle=False)
-        stored = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is no artefact: {error}") from error
-    missing = {"version", "kind", "shape", "inputs", "outputs", "kernel_0", "bias_0"} - set(stored)
-    if missing:
-        raise ValueError(f"{path} is no artefact: it lacks {sorted(missing)}")
-    version, kind = int(stored["version"]), str(stored["kind"])
+        with open(path, "rb") as file:
+            stored = dict(np.load(file, allow_pickle=False))
+        version, kind = int(stored["version"]), str(stored["kind"])
+        shape = tuple(int(size) for size in stored["shape"])
+    except KeyError as error:
+        raise ValueError(f"{path} is no artefact: it lacks {error}") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # there is no such file, or it must not be read
+        # what a damaged file raises depends on where it is damaged
+        raise ValueError(f"{path} is no artefact: {error!r}") from error
     if version != VERSION or kind not in ("imitation", "size_free"):
         raise ValueError(
             f"{path} has version {version} and kind {kind!r}; this reads version {VERSION} of "
             "'imitation' and 'size_free'"
         )
-    shape = tuple(int(size) for size in stored["shape"])
     if not _fits(kind, shape, stored):
         raise ValueError(f"{path} holds layers or indices that do not fit its shape {shape}")
     layers: list[Layer] = []
@@ -99,29 +100,43 @@ def load(path: str | Path) -> Artefact:
 
 
 def _fits(kind: str, shape: tuple[int, ...], stored: dict[str, NDArray]) -> bool:
-    """Whether the indices of an artefact lie within its shape, and its layers fit each other."""
+    """Whether nothing is missing, too much, infinite or of another type, and all sizes agree."""
     if len(shape) != (1 if kind == "size_free" else 2) or min(shape) < 1:
+        return False
+    depth = sum(name.startswith("kernel_") for name in stored)
+    expected = {"version", "kind", "shape", "inputs", "outputs"}
+    for at in range(depth):
+        expected |= {f"kernel_{at}", f"bias_{at}"}
+        if stored.get(f"kernel_{at}", np.empty(0)).dtype == np.int8:
+            expected.add(f"scale_{at}")
+    if depth == 0 or set(stored) != expected:
         return False
     inputs, outputs = stored["inputs"], stored["outputs"]
     for indices in (inputs, outputs):
         inside = (indices >= 0) & (indices < prod(shape))
-        if indices.ndim != 1 or not inside.all() or np.unique(indices).size != indices.size:
+        if indices.dtype.kind != "i" or indices.ndim != 1 or not inside.all():
+            return False
+        if np.unique(indices).size != indices.size:
             return False
     width, last = len(inputs), len(outputs)
     if kind == "size_free":
         width, last = _features.n_features(shape[0]), shape[0]
-    at = 0
-    while f"kernel_{at}" in stored:
-        kernel, bias = stored[f"kernel_{at}"], stored.get(f"bias_{at}", np.empty(()))
-        expected: tuple[int, ...] = (width, bias.size)
-        if kernel.ndim == 3 and kind == "imitation" and kernel.shape[2] > 0:
+    for at in range(depth):
+        kernel, bias = stored[f"kernel_{at}"], stored[f"bias_{at}"]
+        sizes: tuple[int, ...] = (width, bias.size)
+        if kernel.ndim == 3 and kind == "imitation" and kernel.dtype != np.int8:
             block = kernel.shape[2]
-            expected = (-(-bias.size // block), -(-width // block), block)
-        if bias.ndim != 1 or kernel.shape != expected:
+            if block < 2 or block % 2:
+                return False
+            sizes = (-(-bias.size // block), -(-width // block), block)
+        scale = stored.get(f"scale_{at}", bias)
+        if bias.ndim != 1 or scale.shape != bias.shape or kernel.shape != sizes:
             return False
-        if stored.get(f"scale_{at}", bias).shape != bias.shape:
+        if kernel.dtype not in (np.int8, np.float32) or {bias.dtype, scale.dtype} != {_FLOAT}:
             return False
-        width, at = bias.size, at + 1
+        if not all(np.isfinite(part).all() for part in (kernel, bias, scale)):
+            return False
+        width = bias.size
     return width == last
 
 
@@ -147,10 +162,10 @@ def allocate(
     1.0
     """
     draws = net, gains, assignment, weights
-    if _check(artefact, net) == "size_free":
-        run = partial(_correct, artefact)
+    kind, run = _check(artefact, net), partial(write, artefact)
+    if kind == "size_free":
         return _features.allocate_by_takers(run, artefact.shape[0], *draws)
-    return _imitated.allocate_by_powers(partial(_write, artefact), artefact.outputs, *draws)
+    return _imitated.allocate_by_powers(run, artefact.outputs, *draws)
 
 
 def power(artefact: Artefact, net: Network, gains: ArrayLike, assignment: ArrayLike) -> Array:
@@ -158,23 +173,22 @@ def power(artefact: Artefact, net: Network, gains: ArrayLike, assignment: ArrayL
     if _check(artefact, net) == "size_free":
         return allocate(artefact, net, gains, assignment).power
     draws, lead = flat_draws(net, gains, assignment)
-    out = _imitated.normalised(partial(_write, artefact), artefact.outputs, net, draws)
+    out = _imitated.normalised(partial(write, artefact), artefact.outputs, net, draws)
     return out.reshape((*lead, *out.shape[1:]))
 
 
-def _correct(artefact: Artefact, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows = features.reshape(-1, features.shape[2])
-    return forward(artefact.layers, rows).reshape((*features.shape[:2], -1))
-
-
-def _write(artefact: Artefact, gains: NDArray[np.float32]) -> NDArray[np.float32]:
-    return forward(artefact.layers, gains[:, artefact.inputs])
+def write(artefact: Artefact, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the network writes of gains (B, N·M), or of features (B, N, F)."""
+    if artefact.kind == "imitation":
+        return forward(artefact.layers, x[:, artefact.inputs])
+    return forward(artefact.layers, x.reshape(-1, x.shape[2])).reshape((*x.shape[:2], -1))
 
 
 def _check(artefact: Artefact, net: Network) -> str:
     """Its kind, if it is an artefact that can serve this scenario."""
     if not isinstance(artefact, Artefact):
         raise ValueError(f"artefact is {artefact!r}; it must be what load returns")
+    check_network(net)
     shape = net.n_subchannels, net.n_users
     if artefact.kind == "imitation" and artefact.shape != shape:
         raise ValueError(f"artefact is for {artefact.shape}; net has {shape}")

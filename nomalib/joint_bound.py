@@ -29,7 +29,7 @@ from nomalib._draws import Shares, flat_draws
 from nomalib._reduction import sort_users
 from nomalib._sets import keep_set, rows_of
 from nomalib.matching import others_may_take
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 from nomalib.subchannel import split_at
 
 __all__ = ["upper_bound"]
@@ -53,6 +53,7 @@ def upper_bound(net: Network, gains: ArrayLike, weights: Weights = None) -> Arra
     >>> float(upper_bound(net, [[1.0, 3.0]]).round(6))  # log₂(1 + 9), all to the stronger user
     3.321928
     """
+    check_network(net)
     one_served = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
     one_served[0, 0] = True
     draws, lead = flat_draws(net, gains, one_served, weights)

@@ -42,11 +42,11 @@ from numpy.typing import NDArray
 
 from nomalib import _features
 from nomalib._checks import checked_count
-from nomalib._draws import flat_shares
-from nomalib.network import Network
+from nomalib._draws import check_shares, flat_shares
+from nomalib.network import Network, check_network
 from nomalib.polytope import Shares
 
-__all__ = ["SpareShares", "SumRate", "features", "problem"]
+__all__ = ["GroupLasso", "SpareShares", "SumRate", "features", "problem"]
 
 Batch = Callable[[int, int], tuple[NDArray, NDArray]]
 
@@ -81,6 +81,7 @@ def problem(shares: Shares, max_users: int) -> NDArray[np.float32]:
     >>> problem(polytope.reduce(net, [[3.0]], [[True]]), 2)[0, :, 0]
     array([9., 0.], dtype=float32)
     """
+    check_shares(shares)
     *lead, k = shares.users.shape
     max_users = checked_count("max_users", max_users, k)
     array = np.zeros((*lead, max_users, 1 + max_users), np.float32)
@@ -100,6 +101,21 @@ class SpareShares(keras.layers.Layer):
         weight = ops.exp(logits - ops.max(logits, axis=(1, 2), keepdims=True))
         weight = ops.where(filled, weight, 0)
         return weight / ops.sum(weight, axis=(1, 2), keepdims=True)
+
+
+@keras.saving.register_keras_serializable("nomalib")
+class GroupLasso(keras.regularizers.Regularizer):
+    """strength · Σ ‖row‖₂ of a kernel: a row is all that the next layer hears of one neuron."""
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, kernel):
+        # the constant keeps the gradient finite where a row is zero
+        return self.strength * ops.sum(ops.sqrt(ops.sum(kernel**2, axis=1) + 1e-12))
+
+    def get_config(self) -> dict:
+        return {"strength": self.strength}
 
 
 @keras.saving.register_keras_serializable("nomalib")
@@ -150,6 +166,8 @@ def check_kind(model: keras.Model, net: Network | None, *kinds: str) -> str:
     Refuses what is none of these, or of `kinds` where there are some, or does not serve `net`.
     """
     check_settings()
+    if net is not None:
+        check_network(net)
     if not isinstance(model, keras.Model):
         raise ValueError(f"model is {model!r}; it must be a Keras model")
     read, written, kind = model.input_shape[1:], model.output_shape[1:], "size_free"

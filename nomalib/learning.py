@@ -22,7 +22,7 @@ from nomalib import _features, _imitated, layers, polytope
 from nomalib._checks import Weights, check_generator, checked_count, checked_number
 from nomalib._imitated import repair
 from nomalib.layers import keras
-from nomalib.network import InterferenceGain, Network, draw_gains, random_assignment
+from nomalib.network import InterferenceGain, Network, check_network, draw_gains, random_assignment
 
 __all__ = ["HIDDEN", "allocate", "equivariant_network", "imitate", "imitation_network"]
 __all__ += ["maximise_sum_rate", "repair", "training_networks"]
@@ -44,6 +44,9 @@ def imitation_network(
     >>> imitation_network(Network()).count_params()
     50860
     """
+    check_network(net)
+    if not isinstance(hidden, (list, tuple)):
+        raise ValueError(f"hidden is {hidden!r}; it must be a list of widths")
     shape = net.n_subchannels, net.n_users
     widths = [*(checked_count("hidden", width, 1) for width in hidden), prod(shape)]
     activations = [*["relu"] * (len(widths) - 1), None]
@@ -161,7 +164,11 @@ def maximise_sum_rate(
         checked_count("steps_per_epoch", steps_per_epoch, 1),
         checked_count("seed", seed, 0),
     )
-    if isinstance(networks, Network) or not len(networks):
+    if not (
+        isinstance(networks, (list, tuple))
+        and networks
+        and all(isinstance(net, Network) for net in networks)
+    ):
         raise ValueError(f"networks is {networks!r}; it must be a list of at least one Network")
     layers.check_kind(model, None, "size_free", "shares")
     slots = model.output_shape[-1]

@@ -37,6 +37,8 @@ MAX_SNR = 1e15
 class Network:
     """All parameters of a scenario; the defaults are the paper's, where its text gives them.
 
+    Two are equal where all of these are.
+
     Attributes:
         n_subchannels: N.
         n_users: M.
@@ -135,10 +137,28 @@ class Network:
         array.setflags(write=False)
         return array
 
+    def _key(self) -> tuple:
+        """The scenario, whether ε and R_min were given as numbers or as arrays of these."""
+        arrays = ("sic_residual", "min_rate")
+        others = (getattr(self, field.name) for field in fields(self) if field.name not in arrays)
+        # −0 is 0
+        return *others, (self.epsilon + 0.0).tobytes(), (self.min_rates + 0.0).tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Network) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     def __reduce__(self):
         # by the parameters: an array forgets in a pickle that it is read-only, and a worker process
         # would compile every kernel again for arrays of the other kind
         return Network, tuple(getattr(self, field.name) for field in fields(self))
+
+
+def check_network(net: object) -> None:
+    if not isinstance(net, Network):
+        raise ValueError(f"net is {net!r}; it must be a Network")
 
 
 def dbm_to_watt(power_dbm: float) -> float:
@@ -147,7 +167,7 @@ def dbm_to_watt(power_dbm: float) -> float:
     >>> dbm_to_watt(30.0)
     1.0
     """
-    return 10.0 ** ((power_dbm - 30.0) / 10.0)
+    return 10.0 ** ((checked_number("power_dbm", power_dbm, -1000.0, 1000.0) - 30.0) / 10.0)
 
 
 def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> Array:
@@ -156,6 +176,7 @@ def draw_gains(net: Network, n_draws: int, rng: np.random.Generator) -> Array:
     >>> draw_gains(Network(n_users=2), 5, np.random.default_rng(0)).shape
     (5, 10, 2)
     """
+    check_network(net)
     shape = (checked_count("n_draws", n_draws, 0), net.n_subchannels, net.n_users)
     check_generator(rng)
     if net.fading == "normal":
@@ -175,6 +196,7 @@ def random_assignment(
     >>> random_assignment(Network(), np.random.default_rng(0)).sum()
     np.int64(30)
     """
+    check_network(net)
     n, m = net.n_subchannels, net.n_users
     places = min(n * min(net.max_users_per_subchannel, m), m * min(net.max_subchannels_per_user, n))
     batch = 1 if n_draws is None else checked_count("n_draws", n_draws, 0)

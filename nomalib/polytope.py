@@ -35,7 +35,7 @@ from nomalib._checks import Array, Weights
 from nomalib._compile import compiled
 from nomalib._draws import Draws, Shares, empty_shares, flat_draws, flat_shares, view, with_axes
 from nomalib._reduction import reduce_draws, write_power
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 
 __all__ = ["Allocation", "Shares", "allocation", "power", "reduce"]
 
@@ -115,6 +115,7 @@ def allocation(net: Network, shares: Shares, u: ArrayLike) -> Allocation:
     (array([[0.875, 0.   ],
            [0.   , 0.125]]), True)
     """
+    check_network(net)
     u = subchannel.checked_u(shares, u)
     flat, lead = flat_shares(shares)
     u = np.where(flat.users >= 0, u.reshape(flat.users.shape), 0.0)
@@ -143,6 +144,7 @@ def power(net: Network, shares: Shares, u: ArrayLike) -> Array:
     >>> power(net, reduce(net, [[2.0]], [[True]]), [[0.0]])         # 1/4 W is needed for 1 bps/Hz
     array([[0.25]])
     """
+    check_network(net)
     u = subchannel.checked_u(shares, u)
     flat, lead = flat_shares(shares)
     out = np.empty((len(flat.spare), net.n_subchannels, net.n_users))

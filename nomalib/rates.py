@@ -52,7 +52,10 @@ def sic_order(gains: ArrayLike) -> NDArray[np.int64]:
     >>> sic_order([[0.5, 2.0, 1.0]])
     array([[1, 2, 0]])
     """
-    return np.argsort(-np.asarray(gains), axis=-1, kind="stable")
+    gains = real_array("gains", gains)
+    if gains.ndim == 0 or not (gains >= 0.0).all():
+        raise ValueError(f"gains is {gains}; it must be an array of magnitudes, at least 0")
+    return np.argsort(-gains, axis=-1, kind="stable")
 
 
 def interference(net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLike) -> Array:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from nomalib._checks import Array, check_inside, real_array
 from nomalib._compile import compiled, inlined, log1p
-from nomalib._draws import Shares, flat_shares, view
+from nomalib._draws import Shares, check_shares, flat_shares, view
 from nomalib._pairs import best_pair, give, share_at
 from nomalib._perfect_sic import divide, is_perfect, last_user
 
@@ -180,6 +180,7 @@ def excess_rate(shares: Shares, u: ArrayLike) -> Array:
 
 def checked_u(shares: Shares, u: ArrayLike) -> Array:
     """Shares (…, N, K) of the spare power, finite and at least 0; NaN passes through."""
+    check_shares(shares)
     u = real_array("u", u)
     if u.shape != shares.users.shape:
         raise ValueError(

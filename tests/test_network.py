@@ -1,6 +1,7 @@
 """Scenarios: what they keep, how their draws are distributed, and how assignments fill places."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -69,3 +70,12 @@ def test_a_minimal_rate_of_each_user():
     np.testing.assert_array_equal(net.min_rates, [0.0, 1.0, 2.0])
     np.testing.assert_allclose(net.min_sinr, [0.0, 1.0, 3.0], rtol=1e-15)
     np.testing.assert_array_equal(Network(2, 3, min_rate=0.5).min_rates, [0.5] * 3)
+
+
+def test_scenarios_are_equal_where_their_parameters_are():
+    net, uneven = Network(2, 3), np.arange(6.0).reshape(2, 3) / 10
+    assert net == Network(2, 3) and hash(net) == hash(Network(2, 3)) and net != Network(3, 2)
+    assert net == Network(2, 3, sic_residual=np.full((2, 3), 0.01), min_rate=[0.01] * 3)
+    assert Network(2, 3, sic_residual=uneven) == Network(2, 3, sic_residual=uneven.copy())
+    assert Network(2, 3, sic_residual=uneven) != net and net != 3
+    assert len({net, Network(2, 3), pickle.loads(pickle.dumps(net)), Network()}) == 2

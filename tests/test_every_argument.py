@@ -1,0 +1,143 @@
+"""Every public function × every wrong argument: a ValueError that names the argument; and none
+touches the random numbers of its caller.
+
+A function that CALLS lacks fails the test: a new one is one row, with arguments that are right.
+"""
+
+import importlib
+import inspect
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nomalib import deployed, learning, polytope
+from nomalib.network import Network
+
+NET = Network(2, 3, 2, 2)
+G = np.array([[0.5, 1.0, 2.0], [1.5, 1.0, 0.1]])
+A = np.array([[True, True, False], [False, True, True]])
+P = np.array([[5.0, 1.0, 0.0], [0.0, 3.0, 2.0]])
+RNG = np.random.default_rng(0)
+PAPERS, SIZE_FREE = learning.imitation_network(NET), learning.equivariant_network(2, 3)
+SHARES = polytope.reduce(NET, G, A)
+U = np.where(SHARES.users >= 0, 0.25, 0.0)
+DRAW, POWER = {"net": NET, "gains": G, "assignment": A}, {"power": P}
+WEIGHED = DRAW | {"weights": np.ones(3)}
+MANY = {"net": NET, "gains": G[None], "assignment": A}
+FLOPS = {"n_subchannels": 3, "load": 2}
+PAIR = {"strong": 3.0, "weak": 1.0}
+TRAINED = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-3, "verbose": 0, "seed": 0}
+ARTEFACT = deployed.Artefact(
+    "size_free",
+    (2,),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.int64),
+    (deployed.Layer(np.zeros((12, 2), np.float32), np.zeros(2, np.float32), None),),
+    26,
+)
+CALLS = {
+    "network.dbm_to_watt": {"power_dbm": 30.0},
+    "network.draw_gains": {"net": NET, "n_draws": 2, "rng": RNG},
+    "network.random_assignment": {"net": NET, "rng": RNG, "n_draws": 2},
+    "rates.interference": DRAW | POWER,
+    "rates.qos_violation": DRAW | POWER | {"tolerance": 1e-6},
+    "rates.rates": DRAW | POWER,
+    "rates.score": DRAW | POWER | {"weights": np.ones(3)},
+    "rates.sic_order": {"gains": G},
+    "rates.sinr": DRAW | POWER,
+    "rates.sum_rate": WEIGHED | POWER,
+    "polytope.allocation": {"net": NET, "shares": SHARES, "u": U},
+    "polytope.power": {"net": NET, "shares": SHARES, "u": U},
+    "polytope.reduce": WEIGHED,
+    "subchannel.excess_rate": {"shares": SHARES, "u": U},
+    "baselines.equal_power": {"net": NET, "assignment": A},
+    "baselines.equal_totals": WEIGHED,
+    "baselines.split_totals": WEIGHED | {"totals": np.array([1.0, 2.0])},
+    "baselines.random_power": {"net": NET, "assignment": A, "rng": RNG},
+    "optimum.allocate": WEIGHED | {"tol": 1e-3, "max_cells": 100},
+    "optimum.certified_split": {"shares": SHARES, "price": 1.0, "tol": 1e-3, "max_cells": 100},
+    "water_filling.allocate": WEIGHED,
+    "interior_point.allocate": WEIGHED | {"tol": 1e-8, "restarts": 1},
+    "interior_point.trace": WEIGHED | {"tol": 1e-8, "kept": 0.5},
+    "matching.is_exchange_stable": DRAW | POWER | {"rule": "rate", "moves": False},
+    "matching.paus": DRAW | {"rule": "rate", "moves": False},
+    "matching.swap_matching": DRAW | POWER | {"rule": "rate", "moves": False},
+    "learning.allocate": {"model": SIZE_FREE} | WEIGHED,
+    "learning.equivariant_network": {"max_users": 2, "width": 3, "seed": 0},
+    "learning.imitate": {"model": PAPERS} | MANY | {"labels": P[None]} | TRAINED,
+    "learning.imitation_network": {"net": NET, "seed": 0, "hidden": (3, 3)},
+    "learning.maximise_sum_rate": {"model": SIZE_FREE, "networks": [NET], "steps_per_epoch": 1}
+    | TRAINED,
+    "learning.repair": DRAW | POWER,
+    "learning.training_networks": {"n_networks": 1, "rng": RNG},
+    "layers.features": {"shares": SHARES, "max_users": 3},
+    "layers.problem": {"shares": SHARES, "max_users": 3},
+    "compression.circulant_network": {"net": NET, "block": 2, "seed": 0},
+    "compression.prune": {"model": PAPERS} | MANY | {"threshold": 0.1},
+    "compression.quantise": {"model": PAPERS},
+    "compression.save": {"model": SIZE_FREE, "path": Path("unwritten.npz")},
+    "compression.with_group_lasso": {"model": PAPERS, "strength": 0.1},
+    "deployed.allocate": {"artefact": ARTEFACT} | WEIGHED,
+    "deployed.power": {"artefact": ARTEFACT} | DRAW,
+    "derivatives.derivatives": DRAW | POWER,
+    "derivatives.eigenvalues": DRAW | POWER,
+    "derivatives.printed": DRAW | POWER,
+    "joint_bound.upper_bound": {"net": NET, "gains": G},
+    "complexity.circulant_flops": {"inputs": 4, "outputs": 4, "block": 2},
+    "complexity.dense_flops": {"inputs": 4, "outputs": 4, "bias": True},
+    "complexity.interior_point_flops": FLOPS,
+    "complexity.ipm_bound": {"n_subchannels": 3, "n_users": 3, "encoding": 1.0},
+    "complexity.network_flops": {"widths": [3, 2, 3], "n_samples": 1},
+    "complexity.network_flops_as_printed": {"widths": [3, 2, 3], "n_samples": 1},
+    "complexity.paus_flops": {"widths": [3, 2, 3], "net": NET, "n_rounds": 1},
+    "complexity.reduction_flops": FLOPS,
+    "complexity.water_filling_flops": {"n_subchannels": 3},
+}
+WRONG = ["text", object(), -1, float("nan"), 1j, {}, [1, [2]], b"x", [], -np.ones((2, 3))]
+# what is right after all: a level below 1 W, no hidden layer, an empty batch
+ADMITTED = {("power_dbm", "-1"), ("hidden", "[]"), ("sic_order", "[]")}
+
+
+def found(name):
+    module, function = name.split(".")
+    return getattr(importlib.import_module(f"nomalib.{module}"), function)
+
+
+def test_no_public_function_is_left_out():
+    public = set()
+    for module in {name.split(".")[0] for name in CALLS}:
+        names = importlib.import_module(f"nomalib.{module}").__all__
+        public |= {f"{module}.{n}" for n in names if inspect.isroutine(found(f"{module}.{n}"))}
+    # what reads a file is tested with damaged ones, and what counts compiled code with code
+    assert public - set(CALLS) <= {"deployed.load", "complexity.compiled_flops"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_argument_is_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function, right = found(name), CALLS[name]
+    for argument, value in right.items():
+        if argument == "verbose" or argument == "path":
+            continue
+        for wrong in WRONG:
+            if {(argument, repr(wrong)), (function.__name__, repr(wrong))} & ADMITTED:
+                continue
+            try:
+                function(**(right | {argument: wrong}))
+            except ValueError as error:
+                assert argument in str(error), f"{argument}={wrong!r}: {error}"
+                continue
+            except Exception as error:
+                pytest.fail(f"{argument}={wrong!r}: {error!r}")
+            assert isinstance(wrong, np.ndarray) or argument == value, f"{argument}={wrong!r} taken"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_callers_random_numbers_are_left_alone(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shared = np.random.mtrand._rand  # what np.random.random draws from
+    before = random.getstate(), str(shared.get_state(legacy=False))
+    found(name)(**CALLS[name])
+    assert before == (random.getstate(), str(shared.get_state(legacy=False)))

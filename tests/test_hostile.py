@@ -1,0 +1,229 @@
+"""An adversary's verification: restarts against none, crowded certificates, odd models, damaged
+files, shared models, gains of any physical size.
+
+Each runs at two sizes: the suite's, and that of `make verify`, an hour on two cores.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+
+import keras
+import numpy as np
+import pytest
+from checks import CONVENTIONS, assert_allocation, draws, same
+
+from nomalib import (
+    compression,
+    deployed,
+    interior_point,
+    layers,
+    learning,
+    matching,
+    optimum,
+    polytope,
+    takers,
+    water_filling,
+)
+from nomalib.network import Network, draw_gains
+
+# what a test takes in the suite, and under `make verify`
+SIZES = {
+    "draws with restarts and without": (4_000, 1_000_000),
+    "certified draws of each crowded kind": (2, 200),
+    "damaged artefacts": (300, 100_000),
+    "calls of each of 8 threads": (10, 200),
+    "draws at each physical size": (40, 2_000),
+}
+FULL = bool(os.environ.get("VERIFY"))
+
+
+def size(name):
+    return SIZES[name][FULL]
+
+
+EPSILONS = {
+    "uniform": lambda rng, shape: rng.choice([0.0, 0.01, 0.5, 1.0]),
+    "uneven": lambda rng, shape: rng.random(shape),
+    "over decades": lambda rng, shape: 10 ** rng.uniform(-6, 0, shape),
+    "extreme": lambda rng, shape: rng.choice([0.0, 1e-3, 0.5, 1.0], shape),
+}
+
+
+def test_no_restart_loses():
+    rng, left = np.random.default_rng(0), size("draws with restarts and without")
+    kinds = list(product(range(2, 9), range(1, 6), EPSILONS, CONVENTIONS))
+    while left > 0:
+        users, n, epsilon, gain = kinds[rng.integers(len(kinds))]
+        net = Network(
+            *(n, users, users, n, 43.0, 10 ** rng.uniform(-6, 0)),
+            sic_residual=EPSILONS[epsilon](rng, (n, users)),
+            min_rate=rng.choice([0.0, 0.01, 0.1]),
+            interference_gain=gain,
+        )
+        case = net, draw_gains(net, 500, rng), np.ones((n, users), bool)
+        many, once = (interior_point.allocate(*case, restarts=r) for r in (5, 0))
+        assert not (many.sum_rate < once.sum_rate).any()
+        assert (many.residual[many.converged] <= 1e-8).all()
+        some = case[1][:20]
+        assert_allocation(net, some, case[2], interior_point.allocate(net, some, case[2]))
+        left -= int(many.feasible.sum())
+
+
+@pytest.mark.parametrize("users, mean", [(5, 0.005), (6, 0.02), (8, 0.1)])
+@pytest.mark.parametrize("gain", CONVENTIONS)
+@pytest.mark.parametrize("noise", [0.1, 1e-3])
+def test_crowded_certificates(users, mean, gain, noise):
+    rng, gaps = np.random.default_rng(users), []
+    while len(gaps) < size("certified draws of each crowded kind"):
+        residual = rng.random((4, users))
+        net = Network(4, users, users, 4, 43.0, noise, residual, interference_gain=gain)
+        best = optimum.allocate(net, draw_gains(net, 1, rng)[0], np.ones((4, users), bool))
+        if best.feasible:
+            gaps.append(float(best.gap))
+    print(f"K = {users}, {gain}, {noise}: {np.mean(gaps):.2%} on average, {max(gaps):.2%} at worst")
+    assert min(gaps) >= 0.0 and np.mean(gaps) <= mean
+
+
+NET = Network(3, 4, min_rate=0.0)
+Dense, Flat = keras.layers.Dense, keras.layers.Flatten
+
+
+def models():
+    """Twenty models of the paper's kind: whether an artefact can be had of each, which it is."""
+
+    def papers(*hidden):
+        return keras.Sequential([keras.Input((3, 4)), *hidden, keras.layers.Reshape((3, 4))])
+
+    def joined(join):
+        seen = keras.Input((3, 4))
+        flat = Flat()(seen)
+        return keras.Model(seen, keras.layers.Reshape((3, 4))(join(flat)))
+
+    class Doubled(Dense):
+        def call(self, inputs):
+            return 2.0 * super().call(inputs)
+
+    shared = Dense(12, activation="relu")
+    yield True, learning.imitation_network(NET)
+    yield True, learning.imitation_network(NET, hidden=[])
+    yield True, learning.imitation_network(NET, hidden=[7] * 4)
+    yield True, compression.circulant_network(NET, 4)
+    yield True, compression.with_group_lasso(learning.imitation_network(NET), 0.1)
+    yield True, compression.quantise(learning.imitation_network(NET))
+    yield True, learning.equivariant_network(3)
+    yield True, papers(Flat(), Dense(8, activation="relu"), Dense(12))
+    for activation in ("tanh", "sigmoid", "linear", "leaky_relu", "softplus"):
+        yield False, papers(Flat(), Dense(8, activation=activation), Dense(12))
+    yield False, papers(Flat(), Dense(12, activation="softplus"))
+    yield False, papers(Flat(), Dense(12, use_bias=False))
+    yield False, papers(Flat(), keras.layers.Rescaling(0.5), Dense(12))
+    yield False, papers(Flat(), keras.layers.BatchNormalization(), Dense(12))
+    yield False, papers(Dense(4, activation="relu"), Flat(), Dense(12))
+    yield False, papers(Flat(), Doubled(8, activation="relu"), Dense(12))
+    yield False, joined(lambda x: Dense(12)(shared(shared(x))))
+
+
+def test_an_export_computes_what_keras_does_or_is_refused(tmp_path):
+    rng, outcomes = np.random.default_rng(1), []
+    gains, assignment = draws(NET, 64, rng, one_assignment=True)
+    for at, (has_form, model) in enumerate(models()):
+        for layer in model.layers:
+            if hasattr(layer, "bias") and layer.bias is not None:
+                layer.bias.assign(rng.normal(size=layer.bias.shape))
+        path = tmp_path / f"{at}.npz"
+        try:
+            compression.save(model, path)
+        except ValueError as error:
+            assert "model" in str(error) and not any(tmp_path.glob(f"{at}.npz*"))
+            outcomes.append((has_form, False))
+            continue
+        outcomes.append((has_form, True))
+        mine = deployed.power(deployed.load(path), NET, gains, assignment)
+        theirs = learning.allocate(model, NET, gains, assignment).power
+        np.testing.assert_allclose(mine / NET.budget, theirs / NET.budget, atol=1e-5)
+    assert len(outcomes) == 20 and all(form == saved for form, saved in outcomes), outcomes
+
+
+def kinds_of_models():
+    small = learning.imitation_network(NET, hidden=[5])
+    return {
+        "imitation": small,
+        "FFT": compression.circulant_network(NET, 4),
+        "int8": compression.quantise(small),
+        "size-free": learning.equivariant_network(3, 4),
+    }
+
+
+def test_damaged_artefacts_are_named_or_the_same(tmp_path):
+    rng, refused, n = np.random.default_rng(2), 0, size("damaged artefacts")
+    gains, assignment = draws(NET, 8, rng, one_assignment=True)
+    path = tmp_path / "damaged.npz"
+    for model in kinds_of_models().values():
+        compression.save(model, path)
+        whole = path.read_bytes()
+        power = deployed.power(deployed.load(path), NET, gains, assignment)
+        for _ in range(n // 4):
+            if rng.random() < 0.2:
+                damaged = whole[: rng.integers(len(whole))]
+            else:
+                flipped = bytearray(whole)
+                for at in rng.integers(len(whole), size=rng.choice([1, 1, 2, 30])):
+                    flipped[at] ^= 1 << rng.integers(8)
+                damaged = bytes(flipped)
+            path.write_bytes(damaged)
+            try:
+                found = deployed.power(deployed.load(path), NET, gains, assignment)
+            except ValueError as error:
+                assert "damaged.npz" in str(error)
+                refused += 1
+                continue
+            np.testing.assert_array_equal(found, power)
+    assert refused > 0.7 * (n // 4 * 4)
+
+
+def test_threads_share_a_model():
+    rng, calls = np.random.default_rng(3), size("calls of each of 8 threads")
+    cases = [draws(NET, n, rng, one_assignment=True) for n in (1, 3, 64)]
+    for name, model in kinds_of_models().items():
+        expected = [learning.allocate(model, NET, *case).power for case in cases]
+
+        def work(at, name=name, model=model, expected=expected):
+            for call in range(at, at + calls):
+                found = learning.allocate(model, NET, *cases[call % 3]).power
+                np.testing.assert_array_equal(found, expected[call % 3], name)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+
+
+@pytest.mark.parametrize("gain", CONVENTIONS)
+def test_only_the_snr_matters(gain):
+    """Gains times c and noise times c²: the same powers, to the bit where c is a power of 2."""
+    rng, n = np.random.default_rng(4), size("draws at each physical size")
+    one = Network(interference_gain=gain)
+    mixed = replace(one, sic_residual=rng.random((10, 10)))
+    size_free, papers = learning.equivariant_network(3), learning.imitation_network(one)
+    allocators = {
+        "water-filling": (one, water_filling.allocate),
+        "interior point": (mixed, interior_point.allocate),
+        "optimum": (mixed, lambda *case: optimum.allocate(*case, max_cells=100)),
+        "takers": (mixed, takers.allocate),
+        "schedules": (one, matching.paus),
+        "size-free": (mixed, lambda *case: learning.allocate(size_free, *case)),
+        "paper's": (one, lambda *case: learning.allocate(papers, *case)),
+    }
+    gains, assignment = draws(one, n, rng)
+    for name, (net, allocate) in allocators.items():
+        power = allocate(net, gains, assignment).power
+        for c in (2.0**-20, 2.0**10, 1e-6, 1e3, 0.3):
+            scaled = replace(net, noise=net.noise * c * c)
+            found = allocate(scaled, c * gains, assignment).power
+            if np.log2(c) % 1 == 0:
+                same([found], [power])
+            else:
+                off = 1e-5 if name in ("size-free", "paper's") else 1e-12
+                np.testing.assert_allclose(found / net.budget, power / net.budget, atol=off)
+    x = layers.features(polytope.reduce(mixed, gains, assignment), 3)
+    assert np.isfinite(x).all()
