@@ -26,7 +26,7 @@ def dense_flops(inputs: int, outputs: int, bias: bool = True) -> int:
     >>> dense_flops(100, 200, bias=False), dense_flops(100, 200)
     (39800, 40000)
     """
-    inputs, outputs = checked_count("inputs", inputs, 1), checked_count("outputs", outputs, 1)
+    inputs, outputs = checked_count("inputs", inputs, 0), checked_count("outputs", outputs, 0)
     return (2 * inputs - (not checked_flag("bias", bias))) * outputs
 
 
@@ -134,5 +134,6 @@ def compiled_flops(function: Callable, *shapes: tuple[int, ...]) -> float:
 def _of_layers(widths: Sequence[int]) -> list[int]:
     if not isinstance(widths, (list, tuple)) or len(widths) < 3:
         raise ValueError(f"widths is {widths!r}; it must be a list of inputs, widths and outputs")
-    widths = [checked_count("widths", width, 1) for width in widths]
+    # pruning may leave no neuron
+    widths = [checked_count("widths", width, 0) for width in widths]
     return [dense_flops(*sizes) for sizes in pairwise(widths)]
