@@ -53,8 +53,9 @@ def allocate(
     Arguments are those of `polytope.reduce`.
 
     >>> net = Network(n_subchannels=1, n_users=2, noise=1.0, power_dbm=30.0, min_rate=0.0)
-    >>> allocate(net, [[2.0, 1.0]], [[True, True]], [1.0, 3.0]).sum_rate.round(3)  # 3 log₂(1 + 1)
-    np.float64(3.0)
+    >>> found = allocate(net, [[2.0, 1.0]], [[True, True]], [1.0, 3.0])
+    >>> float(found.sum_rate.round(3))  # 3 log₂(1 + 1)
+    3.0
     """
 
     def method(shares, u, n_iter, gap):
