@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
-from nomalib import breakeven, fairness
-from nomalib.network import Network
+from nomalib import breakeven
 
 # SNRs of the weak user at 0, 10 and 20 dB, the strong one 2 to 20 dB above
 WEAK = np.repeat([1.0, 10.0, 100.0], 4)
@@ -67,27 +67,42 @@ def test_adaptive_noma_with_the_power_kept_is_the_theorem_for_every_pair():
         assert (above > 0).all() if pays else (above < 1e-12).all()
 
 
+def best_of_parts(rates, power, alpha, around):
+    """Parts of time with one budget of each: by a linear program, linearised for alpha = 1."""
+    time_and_power = np.vstack([np.ones(len(power)), power])
+    if alpha == 1.0:
+        found = linprog(-(rates / around).sum(axis=1), A_ub=time_and_power, b_ub=[1, 1])
+        return -found.fun
+    table = np.zeros((4, len(power) + 1))
+    table[:2, :-1], table[2:, :-1], table[2:, -1] = time_and_power, -rates.T, 1.0
+    found = linprog(np.eye(1, len(power) + 1, len(power))[0] * -1, A_ub=table, b_ub=[1, 1, 0, 0])
+    return -found.fun
+
+
 @pytest.mark.parametrize("alpha", [1.0, np.inf])
-def test_adaptive_noma_with_averaged_power_by_frames(alpha):
-    # around ε₀ frames gain on OMA or do not; their columns are generated, not bisected
-    chosen = [0, 2, 5, 6, 7, 9, 10]
-    strong, weak = STRONG[chosen], WEAK[chosen]
-    epsilon_0 = breakeven.adaptive(strong, weak, alpha)
-    lower = breakeven.adaptive(strong, weak, sharing="kept")
-    assert (breakeven.fixed(strong, weak, alpha) < epsilon_0).all() and (epsilon_0 < lower).all()
-    for s, w, edge in zip(strong, weak, epsilon_0, strict=True):
-        gains = np.sqrt([[s, w]])
-        cell = {"n_subchannels": 1, "n_users": 2, "power_dbm": 30.0, "noise": 1.0}
-        cell |= {"interference_gain": "receiver", "max_users_per_subchannel": 2}
-        oma = breakeven.time_shared(s, w, alpha).level
-        found = {
-            part: fairness.optimum(
-                Network(**cell, sic_residual=part * edge), gains, alpha, tol=1e-6
-            )
-            for part in (0.8, 1.05)
-        }
-        assert found[0.8].level > oma * (1 + 1e-6)
-        assert found[1.05].upper_bound <= oma * (1 + 2e-6)
+def test_adaptive_noma_with_averaged_power_by_linear_programs(alpha):
+    # at OMA's optimum the utility's gradient decides, so that one linear program does
+    epsilon_0 = breakeven.adaptive(STRONG, WEAK, alpha)
+    lower = breakeven.adaptive(STRONG, WEAK, sharing="kept")
+    assert (breakeven.fixed(STRONG, WEAK, alpha) < epsilon_0).all() and (epsilon_0 < lower).all()
+    oma = breakeven.time_shared(STRONG, WEAK, alpha)
+    share = 1 / (1 + np.exp(np.linspace(-14, 12, 100)))
+    near = np.exp(np.linspace(-0.03, 0.03, 13))[:, None]
+    for at, (s, w, edge) in enumerate(zip(STRONG, WEAK, epsilon_0, strict=True)):
+        power = np.r_[np.geomspace(0.05, 20, 130), (near * oma.power[at]).ravel()]
+        alone = np.log2(1 + np.outer(power, [s, w]))
+        apart = np.vstack([alone * [1, 0], alone * [0, 1]])
+        worth = best_of_parts(apart, np.tile(power, 2), alpha, oma.rates[at])
+        assert worth == pytest.approx(2.0 if alpha == 1.0 else oma.level[at], rel=1e-6)
+        for factor, gain in ((0.95, 1e-4), (1.05, 0.0)):
+            left = power[:, None] * (1 - share)
+            clear = s * power[:, None] * share / (1 + factor * edge * s * left)
+            noisy = w * left / (1 + w * power[:, None] * share)
+            shared = np.log2(1 + np.stack([clear, noisy], axis=-1)).reshape(-1, 2)
+            rates = np.vstack([shared, apart])
+            budget = np.r_[np.repeat(power, share.size), np.tile(power, 2)]
+            found = best_of_parts(rates, budget, alpha, oma.rates[at]) / worth - 1
+            assert found > gain if gain else found < 1e-7
 
 
 @pytest.mark.parametrize(
