@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -132,6 +133,17 @@ def test_every_page_is_in_the_contents_and_every_entry_is_a_page():
     assert sorted(listed) == sorted(path.stem for path in PAGES)
 
 
+def test_every_chapter_says_what_it_builds_on_and_builds_only_on_what_stands_before():
+    heads = yaml.safe_load((ROOT / "book/chapters.yml").read_text(encoding="utf-8"))
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    numbered = [Path(at["file"]).name for p in parts if p.get("numbered") for at in p["chapters"]]
+    notebooks = [name for name in numbered if (ROOT / f"book/{name}.ipynb").exists()]
+    assert set(heads) == set(notebooks)
+    for at, name in enumerate(notebooks):
+        assert set(heads[name]) <= {"after", "needs", "goal"} and len(heads[name]) > 1
+        assert set(heads[name].get("after", [])) <= set(notebooks[:at]), name
+
+
 def test_what_runs_and_tools_leave_behind_is_no_page(tmp_path):
     left = [".pytest_cache/README", ".venv/lib/README", "_runs/quick/site/book/index", "README"]
     left += ["book/.ipynb_checkpoints/errata", "book/experiments/scenario"]
@@ -154,6 +166,15 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
     }.items():
         assert printed(text).replace("\u202f", " ") == as_printed
+
+
+def test_values_that_a_run_was_given_are_folded(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    tags = [["parameters"], ["injected-parameters"], []]
+    source = [json.dumps({"cells": [{"metadata": {"tags": each}} for each in tags]})]
+    importlib.import_module("heads").fold(None, "", source)
+    folded = [cell["metadata"]["tags"] for cell in json.loads(source[0])["cells"]]
+    assert ["hide-input" in each for each in folded] == [True, True, False]
 
 
 def glued_names(tree):

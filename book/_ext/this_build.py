@@ -1,7 +1,8 @@
-"""What this very build was made by: fills the page book/this_build.md from the runs it shows."""
+"""What this very build was made by: a banner on every page, and the page book/this_build.md."""
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
@@ -29,10 +30,38 @@ def as_code(parameters):
     return ", ".join(listed) or "as they stand"
 
 
+def commit():
+    """The sources' tag or commit; what was changed since then says "dirty"."""
+    asked = ["git", "describe", "--tags", "--always", "--dirty"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return said.stdout.strip() if said.returncode == 0 else "not from a clone"
+
+
+def sizes(app):
+    """Profile, seeds and draws of the run that the book quotes, in one line."""
+    folder = Path(app.srcdir).parent  # the workflow builds the site beside the records
+    seen = defaultdict(list)
+    for path in sorted(folder.glob("records/scenario/*.json")):
+        given = records.read(path)["parameters"]
+        seen[given["n_users"], given["n_subchannels"]].append(given)
+    if not seen:
+        return "The chapters as they stand, without the records of experiments"
+    runs = max(seen.values(), key=len)
+    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    drawn = f"{runs[0]['n_train']:,} draws to train on, {runs[0]['n_test']:,} to test on"
+    return f"Profile “{folder.name}”: {seeds}, {drawn}"
+
+
+def banner(app, pagename, templatename, context, doctree):
+    link = f'<a href="{context["pathto"](PAGE)}">This build</a>'
+    context["theme_announcement"] = f"{app.config.this_build_sizes}. {link}"
+
+
 def machine():
     made_by = records.environment()
     versions = made_by["versions"] | {tool: version(tool) for tool in TOOLS}
-    rows = [[f"`{name}`", number] for name, number in versions.items()]
+    rows = [["commit", code(commit())]]
+    rows += [[f"`{name}`", number] for name, number in versions.items()]
     rows += [[name, code(value)] for name, value in made_by["machine"].items()]
     return table(
         ["part", "version or value"], [*rows, ["source of `nomalib`", code(made_by["source"][:16])]]
@@ -73,13 +102,15 @@ def fill(app, docname, source):
     if docname == PAGE:
         source[0] = (
             source[0]
+            .replace("<!-- sizes -->", app.config.this_build_sizes)
             .replace("<!-- machine -->", machine())
             .replace("<!-- chapters -->", chapters(app))
-            # the workflow builds the site beside the records
             .replace("<!-- experiments -->", experiments(Path(app.srcdir).parent / "records"))
         )
 
 
 def setup(app):
+    app.add_config_value("this_build_sizes", sizes(app), "html")
     app.connect("source-read", fill)
+    app.connect("html-page-context", banner)
     return {"parallel_read_safe": True}
