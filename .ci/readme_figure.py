@@ -1,6 +1,6 @@
 """Takes the README's figure out of a chapter that ran.
 
-python .ci/readme_figure.py _runs/quick/book/system_model.ipynb fig-system-polytope
+python .ci/readme_figure.py _runs/quick/book/when_noma_pays.ipynb fig-pays-map
 """
 
 import re

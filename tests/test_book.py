@@ -177,6 +177,16 @@ def test_values_that_a_run_was_given_are_folded(monkeypatch):
     assert ["hide-input" in each for each in folded] == [True, True, False]
 
 
+@pytest.mark.parametrize("page", ["README.md", "book/index.md"])
+def test_the_five_lines_print_what_stands_below_them(page, capsys):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (found,) = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL)
+    code, printed = found
+    assert sum(not re.match(r"import|from|$", line) for line in code.splitlines()) == 5
+    exec(code, {})
+    assert capsys.readouterr().out == printed
+
+
 def glued_names(tree):
     """Of glue("name", …) and glued("prefix", name=…), as far as they stand in the call."""
     names = set()
