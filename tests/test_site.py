@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import axe_playwright_python
@@ -16,7 +17,8 @@ import yaml
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
-from nomalib import baselines, learning, rates, water_filling
+from nomalib import breakeven, fairness, learning, matching, polytope, rates, water_filling
+from nomalib.joint_bound import upper_bound
 from nomalib.network import Network
 
 if "SITE" not in os.environ:
@@ -87,9 +89,9 @@ def root(request):
 class Visit:
     """A page that is open, with what it asked for and what it complained about."""
 
-    def __init__(self, browser, address):
+    def __init__(self, browser, address, viewport=DESK, **about):
         self.requests, self.complaints = [], []
-        self.context = browser.new_context(viewport=DESK)
+        self.context = browser.new_context(viewport=viewport, **about)
         self.page = self.context.new_page()
         self.page.add_init_script("localStorage.mode = localStorage.theme = 'light'")
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -337,53 +339,330 @@ def test_the_keyboard_reaches_the_text(browser):
         )
 
 
-SCENES = [
-    {},
-    {"noise": -2.0, "epsilon": 0.3, "min_rate": 0.8},
-    {"g11": 0.35, "g12": 1.4, "g23": 2.0, "g24": 0.8, "min_rate": 0.5},
-    {"convention": "receiver", "epsilon": 0.5},
-    {"g11": 0.05, "noise": 0.5, "min_rate": 3.0},
+# The two pictures of the playground. They leave their numbers in window.planes and window.swaps.
+
+
+@pytest.fixture
+def playground(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/playground.html") as visit:
+        yield visit.page
+        assert visit.complaints == []
+
+
+def set_control(page, name, value):
+    control = page.locator(f"#planes form [name={name}]").first
+    control.evaluate(
+        "(c, v) => { c.value = v; c.dispatchEvent(new Event('input', {bubbles: true})) }",
+        str(value),
+    )
+
+
+def seen_planes(page):
+    """The state of the planes, its scenario, and its users' gains and SNRs."""
+    seen = page.evaluate("JSON.parse(JSON.stringify(window.planes))")  # infinite numbers are None
+    net = Network(
+        *(1, 2, 2, 1),
+        sic_residual=seen["epsilon"],
+        min_rate=seen["minRate"],
+        interference_gain="receiver",
+    )
+    gains = np.sqrt(np.array([seen["snr"]]) * net.noise / net.budget)
+    return seen, net, gains
+
+
+def levels_of(seen, rate):
+    """What the objective makes of rates (…, 2)."""
+    weights = {"sum": [1, 1], "weighted": [1 - seen["weight"], seen["weight"]]}
+    if seen["goal"] in weights:
+        return rate @ weights[seen["goal"]]
+    return fairness.mean_rate(rate, {"proportional": 1.0, "maxmin": np.inf}[seen["goal"]])
+
+
+def best_split(seen, net, gains):
+    """The best level of the longest side of the triangle, and the share of user 1; or None."""
+    shares = polytope.reduce(net, [gains] * 2, PAIR)
+    corners = polytope.allocation(net, shares, np.eye(2)[:, None]).power
+    if np.isnan(corners).any():
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(3):
+        u = np.linspace(low, high, 20_001)
+        power = u[:, None, None] * corners[0] + (1 - u[:, None, None]) * corners[1]
+        same = np.broadcast_to(gains, power.shape)
+        level = levels_of(seen, rates.rates(net, same, PAIR, power)[:, 0])
+        at = level.argmax()
+        low, high = u[max(at - 1, 0)], u[min(at + 1, 20_000)]
+    return level.max(), power[at, 0, 0] / net.budget
+
+
+def best_time_shared(seen, net, gains):
+    """The level of the best OMA: by `fairness`, and where nothing is owed by `breakeven`, too."""
+    alpha = {"proportional": 1.0, "maxmin": np.inf}.get(seen["goal"], 0.0)
+    weights = [1 - seen["weight"], seen["weight"]] if seen["goal"] == "weighted" else None
+    alone = replace(net, max_users_per_subchannel=1, min_rate=0.0)
+    frame = fairness.optimum(alone, gains, alpha, seen["minRate"], tol=1e-6, weights=weights)
+    return levels_of(seen, frame.rates) if frame.feasible else None
+
+
+PAIR = np.array([[True, True]])
+SETTINGS = [  # of the controls, after the scene of this number
+    (0, {}),
+    (1, {}),
+    (2, {}),
+    (3, {}),
+    (4, {}),
+    (1, {"goal": "maxmin", "epsilon": -3}),
+    (1, {"goal": "sum"}),
+    (1, {"goal": "weighted", "weight": 0.7, "snr1": 30, "rate": 0.5}),
+    (0, {"snr1": 8, "snr2": 20, "rate": 1.5}),
+    (2, {"snr1": 16, "epsilon": 0}),
 ]
 
 
-@pytest.mark.parametrize("scene", SCENES)
-def test_the_playground_computes_what_nomalib_computes(browser, scene):
-    with Visit(browser, f"{SITE.as_uri()}/book/playground.html") as visit:
-        for name, value in scene.items():
-            control = visit.page.locator(f"#play-{name}")
-            if name == "convention":
-                control.select_option(value)
-            else:
-                control.evaluate(
-                    "(c, v) => { c.value = v; c.dispatchEvent(new Event('input')) }", str(value)
-                )
-        seen = visit.page.evaluate("window.playground")
-        status = visit.page.locator("#play-status").inner_text()
-        weights = json.loads(visit.page.locator("#play-network").text_content())
-    net = Network(
-        2,
-        4,
-        noise=seen["noise"],
-        sic_residual=seen["epsilon"],
-        min_rate=seen["min_rate"],
-        interference_gain=seen["convention"],
-    )
-    gains = np.array(seen["gains"])
-    pairs = np.array([[True, True, False, False], [False, False, True, True]])
-    optimum = water_filling.allocate(net, gains, pairs)
-    assert seen["feasible"] == bool(optimum.feasible)
-    assert ("cannot be met" in status) == (not optimum.feasible)
-    checked = {"equal": (baselines.equal_power(net, pairs), 1e-7)}
-    if optimum.feasible:
-        model = learning.imitation_network(net)
-        model.set_weights([np.array(part) for layer in weights for part in layer])
-        checked["optimum"] = (optimum.power, 1e-7)
-        checked["network"] = (learning.allocate(model, net, gains, pairs).power, 1e-3)  # float32
-    else:
-        assert seen["optimum"] is None
-    for scheme, (power, tolerance) in checked.items():
-        np.testing.assert_allclose(seen[scheme]["power"], power, atol=tolerance)
-        np.testing.assert_allclose(
-            seen[scheme]["rates"], rates.rates(net, gains, pairs, power), atol=tolerance
+@pytest.mark.parametrize("scene, controls", SETTINGS)
+def test_the_planes_show_what_nomalib_computes(playground, scene, controls):
+    playground.locator("#planes .scenes button").nth(scene).click()
+    for name, value in controls.items():
+        set_control(playground, name, value)
+    seen, net, gains = seen_planes(playground)
+    reading = playground.locator("#planes .reading").inner_text()
+    schemes = {"you": {"powers": seen["point"], "rates": seen["rates"]}, **seen["schemes"]}
+    for name, scheme in schemes.items():
+        power = net.budget * np.array([scheme["powers"]])
+        exact = rates.rates(net, gains, PAIR, power)[0]
+        np.testing.assert_allclose(scheme["rates"], exact, rtol=1e-6, err_msg=name)
+    model = json.loads(playground.locator("#planes-network").text_content())
+    assert seen["schemes"]["network"]["powers"] == pytest.approx(network_split(model, net, gains))
+
+    expected = best_split(seen, net, gains)
+    assert (seen["noma"] is None) == (expected is None)
+    if expected:
+        assert seen["noma"]["level"] == pytest.approx(expected[0], rel=1e-6)
+        assert seen["noma"]["t"] == pytest.approx(expected[1], abs=1e-4)
+        if seen["goal"] == "sum":  # the exact optimum's powers, too
+            power = water_filling.allocate(net, gains, PAIR).power[0] / net.budget
+            np.testing.assert_allclose(seen["schemes"]["optimum"]["powers"], power, atol=1e-6)
+    target = best_time_shared(seen, net, gains)
+    assert (seen["oma"] is None) == (target is None)
+    if target:
+        assert seen["oma"]["level"] == pytest.approx(target, rel=2e-6)
+    alpha = {"proportional": 1.0, "maxmin": np.inf}.get(seen["goal"])
+    if alpha and seen["minRate"] == 0:
+        weak, strong = sorted(seen["snr"])
+        found = breakeven.time_shared(strong, weak, alpha)
+        assert seen["oma"]["level"] == pytest.approx(found.level, rel=1e-9)
+        assert seen["breakeven"] == pytest.approx(breakeven.fixed(strong, weak, alpha), rel=1e-6)
+        level = breakeven.fixed_level(strong, weak, seen["epsilon"], alpha)
+        assert seen["gain"] == pytest.approx(level / found.level - 1, abs=1e-6)
+    elif target and seen["breakeven"]:
+        there = best_split(seen, replace(net, sic_residual=seen["breakeven"]), gains)
+        assert there[0] == pytest.approx(seen["oma"]["level"], rel=1e-6)
+
+    # the sentence says just this
+    if expected and target and abs(seen["gain"]) > 1e-5:
+        said = re.match(r"At ε = ([\d.]+) NOMA gives ([\d.]+) % (more|less)", reading)
+        assert float(said[1]) == pytest.approx(seen["epsilon"], rel=0.05)
+        signed = float(said[2]) / 100 * (1 if said[3] == "more" else -1)
+        assert signed == pytest.approx(seen["gain"], rel=0.05)
+    if edge := re.search(r"break-even at ε = ([\d.]+\d)", reading):
+        assert float(edge[1]) == pytest.approx(seen["breakeven"], rel=0.05)
+    if needed := re.search(r"would take ([\d.]+) times the power", reading):
+        scaled = replace(net, power_dbm=net.power_dbm + 10 * np.log10(float(needed[1])))
+        bigger, smaller = (replace(scaled, power_dbm=scaled.power_dbm + db) for db in (0.1, -0.1))
+        assert water_filling.allocate(bigger, gains, PAIR).feasible
+        assert not water_filling.allocate(smaller, gains, PAIR).feasible
+    below = [name for name in schemes if min(schemes[name]["rates"]) < seen["minRate"] * (1 - 1e-5)]
+    listed = reading.partition("Below")[2]
+    assert all((label in listed) == (name in below) for name, label in LABELS.items())
+
+
+LABELS = {"you": "you", "network": "network", "equal": "equal power", "optimum": "optimum"}
+
+
+def network_split(brought, net, gains):
+    """The shares of `learning.allocate` with the weights that the page brings."""
+    widths = [len(bias) for _, bias in brought["layers"][:-1]]
+    model = learning.imitation_network(net, hidden=widths)
+    model.set_weights([np.array(part) for layer in brought["layers"] for part in layer])
+    return (
+        learning.allocate(model, replace(net, min_rate=0.0), gains, PAIR).power[0] / net.budget
+    ).tolist()
+
+
+def test_the_five_scenes_show_what_their_names_say(playground):
+    def after(scene):
+        playground.locator("#planes .scenes button").nth(scene).click()
+        pressed = playground.locator("#planes .scenes button[aria-pressed=true]")
+        assert pressed.count() == 1 and playground.locator("#planes .told").inner_text()
+        return seen_planes(playground)[0]
+
+    assert playground.locator("#planes .scenes button").count() == 5
+    assert after(0)["gain"] > 0.1
+    assert after(1)["gain"] < -0.01
+    crossing = after(2)["snr"]
+    assert crossing[0] < crossing[1]
+    assert after(3)["noma"] is None
+    broken = after(4)
+    assert min(broken["schemes"]["network"]["rates"]) < 0.91 * broken["minRate"]
+    assert min(broken["schemes"]["optimum"]["rates"]) >= broken["minRate"] * (1 - 1e-9)
+
+
+def centre(page, name):
+    box = page.locator(f"#planes .{name} .handle circle").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def check_linked(page):
+    """Both handles stand where nomalib's rates of the point are; returns the point."""
+    seen, net, gains = seen_planes(page)
+    exact = rates.rates(net, gains, PAIR, net.budget * np.array([seen["point"]]))[0]
+    np.testing.assert_allclose(seen["rates"], exact, rtol=1e-6, atol=1e-12)
+    assert min(seen["point"]) >= 0 and sum(seen["point"]) <= 1 + 1e-12
+    return seen["point"]
+
+
+def test_a_point_is_dragged_in_either_plane(playground):
+    playground.locator("#planes").scroll_into_view_if_needed()
+    for name, by, other in (("powers", (60, 90), "rates"), ("rates", (30, 40), "powers")):
+        (x, y), before = centre(playground, name), centre(playground, other)
+        playground.mouse.move(x, y)
+        playground.mouse.down()
+        playground.mouse.move(x + by[0] / 2, y + by[1] / 2)
+        playground.mouse.move(x + by[0], y + by[1])
+        playground.mouse.up()
+        assert centre(playground, name) == pytest.approx((x + by[0], y + by[1]), abs=1)
+        assert centre(playground, other) != pytest.approx(before, abs=3)
+        check_linked(playground)
+    for name in ("powers", "rates"):  # beyond the budget, the point stays at its edge
+        x, y = centre(playground, name)
+        playground.mouse.move(x, y)
+        playground.mouse.down()
+        playground.mouse.move(x + 150, y - 150)
+        playground.mouse.up()
+        assert sum(check_linked(playground)) == pytest.approx(1, abs=1e-9)
+
+
+def test_the_planes_work_by_keyboard(playground):
+    start = playground.locator("#planes .scenes button").first
+    start.focus()
+    playground.keyboard.press("Enter")
+    before = np.array(check_linked(playground))
+    playground.keyboard.press("Tab")
+    for _ in range(4):
+        playground.keyboard.press("Tab")
+    handle = playground.locator("#planes .powers .handle")
+    assert handle.evaluate("e => e === document.activeElement")
+    playground.keyboard.press("ArrowRight")
+    playground.keyboard.press("Shift+ArrowDown")
+    assert check_linked(playground) == pytest.approx((before + (0.01, -0.1)).tolist())
+    assert handle.get_attribute("aria-valuetext") == "user 1 7 %, user 2 70 % of the power"
+    playground.keyboard.press("Home")
+    seen = seen_planes(playground)[0]
+    assert seen["point"] == seen["schemes"]["optimum"]["powers"]
+    playground.keyboard.press("Tab")
+    playground.keyboard.press("ArrowUp")
+    assert 10 * np.log10(seen_planes(playground)[0]["snr"][0]) == pytest.approx(24.7)
+
+
+def test_on_a_phone_both_planes_are_in_view_and_follow_a_finger(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/playground.html", PHONE, has_touch=True) as visit:
+        page = visit.page
+        page.locator("#planes .scenes").evaluate(
+            "e => scrollBy({top: e.getBoundingClientRect().top - 70, behavior: 'instant'})"
         )
-        assert seen[scheme]["violation"] == rates.qos_violation(net, gains, pairs, power)
+        for name in ("powers", "rates"):
+            box = page.locator(f"#planes svg.{name}").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
+            assert box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"]
+        x, y = centre(page, "powers")
+        page.touchscreen.tap(x + 20, y + 60)
+        assert centre(page, "powers") == pytest.approx((x + 20, y + 60), abs=1)
+        check_linked(page)
+        finger = visit.context.new_cdp_session(page)
+        x, y = centre(page, "rates")
+        for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20)):
+            at = [{"x": x - dx, "y": y + dx}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert centre(page, "rates") == pytest.approx((x - 20, y + 20), abs=1)
+        check_linked(page)
+        assert visit.complaints == []
+
+
+def seen_swaps(page):
+    """The state of the game, its scenario, its gains and its schedule."""
+    seen = page.evaluate("window.swaps")
+    known = dict(noise=seen["noise"], sic_residual=seen["epsilon"], min_rate=seen["minRate"])
+    net = Network(6, 6, 2, 4, **known, interference_gain="receiver")
+    schedule = np.zeros((6, 6), dtype=bool)
+    for i, users in enumerate(seen["seats"]):
+        schedule[i, [j for j in users if j >= 0]] = True
+    return seen, net, np.array(seen["gains"]), schedule
+
+
+def check_swaps(page):
+    """The state is worth what `water_filling` finds; returns it."""
+    seen, net, gains, schedule = seen_swaps(page)
+    found = water_filling.allocate(net, gains, schedule)
+    assert found.feasible == (seen["worth"] > 0)
+    if found.feasible:
+        np.testing.assert_allclose(seen["power"], found.power / net.budget, atol=1e-6)
+        np.testing.assert_allclose(
+            seen["rates"], rates.rates(net, gains, schedule, found.power), atol=1e-6
+        )
+        assert seen["worth"] == pytest.approx(found.sum_rate, rel=1e-6)
+    return seen["worth"], schedule
+
+
+@pytest.mark.parametrize("draw", range(3))
+def test_the_swap_game_is_that_of_nomalib(playground, draw):
+    step = playground.locator("#swaps [name=step]")
+    for _ in range(draw):
+        playground.locator("#swaps [name=draw]").click()
+    ends = {}
+    for rule in ("all", "sum"):
+        playground.locator("#swaps select").select_option(rule)
+        playground.locator("#swaps [name=start]").click()
+        _, start = check_swaps(playground)
+        for _ in range(60):
+            step.click()
+            worth, schedule = check_swaps(playground)
+            if seen_swaps(playground)[0]["stable"]:
+                break
+        seen, net, gains, _ = seen_swaps(playground)
+        assert seen["stable"]
+        ends[rule] = worth, schedule
+        assert f"ends at {worth:.2f} bps/Hz" in playground.locator("#swaps .told").inner_text() or (
+            f"alone at {worth:.2f} bps/Hz" in playground.locator("#swaps .told").inner_text()
+        )
+        if rule == "all":
+            found = matching.swap_matching(net, gains, start, None, "optimum", moves=True)
+            np.testing.assert_array_equal(schedule, found.assignment)
+            trace = np.where(np.array(seen["trace"]) < 0, np.nan, seen["trace"])
+            np.testing.assert_allclose(trace, found.trace, rtol=1e-6)
+    (all_served, served), (alone, single) = ends["all"], ends["sum"]
+    assert served.any(axis=0).all()
+    assert single.sum(axis=1).max() == 1, "the sum rate alone shares no subchannel"
+    assert all_served <= alone * (1 + 1e-9) <= upper_bound(net, gains) * (1 + 1e-8)
+
+
+def test_the_swap_game_works_by_keyboard(playground):
+    at_start, schedule = check_swaps(playground)
+    i, j = np.argwhere(schedule)[0]
+    cell = playground.locator("#swaps .cells button").nth(6 * i + j)
+    assert f"user {j + 1}" in cell.get_attribute("aria-label")
+    cell.focus()
+    playground.keyboard.press("Enter")
+    worth, after = check_swaps(playground)
+    assert schedule[i, j] and not after[i, j] and (after != schedule).sum() == 1
+    said = playground.locator("#swaps .told").inner_text()
+    assert said.startswith(f"You: user {j + 1} leaves subchannel {i + 1}")
+    if at_start > 0:
+        assert f"{abs(worth - at_start):.2f} bps/Hz" in said
+    (last,) = np.flatnonzero(after[:, j])
+    playground.locator("#swaps .cells button").nth(6 * last + j).press("Enter")
+    assert check_swaps(playground)[1][last, j], "nobody loses the last subchannel"
+    playground.locator("#swaps [name=play]").press("Enter")
+    playground.wait_for_function("n => window.swaps.trace.length > n", arg=2)
+    playground.locator("#swaps [name=play]").press("Enter")
+    check_swaps(playground)
