@@ -233,14 +233,18 @@ def compare(net: Network, n_labels: int, n_external: int, seed: int) -> None:
         # one process for each core: what a user of these solvers can reach at best
         (wall, _), (_, processor) = np.mean(took, axis=0), np.median(took, axis=0)
         rows[name] = (processor, 1 / wall, cores / wall)
-    best = np.nanmax(np.array([rate[usable] for rate in reached.values()]), axis=0)
+    show(rows, share, {name: rate[usable] for name, rate in reached.items()}, cores)
+
+
+def show(rows: dict, share: dict, reached: dict[str, np.ndarray], cores: int) -> None:
+    best = np.nanmax(np.array(list(reached.values())), axis=0)
     print(
         f"\n{'solver':16} {'CPU/label':>12} {'× ours':>9} {'labels/s, 1 core':>17} "
         f"{f'{cores} cores':>10} {'× ours':>9} {'short, worst':>13} {'mean':>8} {'converged':>10}"
     )
     ours = rows["interior point"]
     for name, (processor, one, two) in rows.items():
-        short = np.maximum(1 - reached[name][usable] / best, 0.0)
+        short = np.maximum(1 - reached[name] / best, 0.0)
         short = short[np.isfinite(short)] if np.isfinite(short).any() else np.array([np.nan])
         print(
             f"{name:16} {1e6 * processor:9,.1f} µs {processor / ours[0]:9,.2f} {one:17,.0f} "

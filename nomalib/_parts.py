@@ -1,13 +1,12 @@
 """Parts of a frame (`nomalib.fairness`): who shares a subchannel, and how."""
 
 from dataclasses import replace
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nomalib import polytope
+from nomalib import _sets, polytope
 from nomalib._checks import Array
 from nomalib._draws import Shares
 from nomalib.network import Network
@@ -40,13 +39,8 @@ class Prices(NamedTuple):
 
 
 def every_set(net: Network, gains: Array) -> Sets:
-    n, m = gains.shape
-    largest = min(net.max_users_per_subchannel, m)
-    users = [s for size in range(1, largest + 1) for s in combinations(range(m), size)]
-    member = np.zeros((len(users), m), dtype=bool)
-    for row, some in zip(member, users, strict=True):
-        row[list(some)] = True
-    of_row = np.repeat(np.arange(n), len(users))
+    n, (_, member) = len(gains), _sets.every_set(net)
+    of_row, largest = np.repeat(np.arange(n), len(member)), int(member.sum(axis=1).max())
     rows = replace(stacked(net, of_row), max_users_per_subchannel=largest)
     perfect = replace(rows, sic_residual=0.0)
     member = np.tile(member, (n, 1))

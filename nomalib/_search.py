@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nomalib._checks import Array
 from nomalib._compile import compiled
 from nomalib._stages import bound_by_stages
-from nomalib.subchannel import split_at, worth
+from nomalib.subchannel import give, split_at, worth
 
 # Users on a subchannel whose splits are searched. The bound for more is by stages.
 FEW = 5
@@ -32,13 +32,6 @@ def copy(source, target):
     """Loops: an array assignment compiles NumPy's shape errors too, for seconds."""
     for j in range(target.shape[0]):
         target[j] = source[j]
-
-
-@compiled
-def alone(taker, share, u):
-    """Shares u where one user has all."""
-    for k in range(u.shape[0]):
-        u[k] = share if k == taker else 0.0
 
 
 @compiled
@@ -131,12 +124,12 @@ def search(i, shares, price, tolerance, space, u):
     value = complete(i, k, shares, price, new)
     for taker in range(k):
         strength, own = shares.strength[i, taker], shares.coupling[i, taker, taker]
-        alone(taker, worth(price, strength, own, shares.weight[i, taker])[1], new[:k])
+        give(0, taker, worth(price, strength, own, shares.weight[i, taker])[1], points)
         if complete(i, k, shares, price, new) > value:
             value = new[3 * k]
             copy(new, best)
     for v in range(k + 1):
-        alone(v - 1, 1.0, points[v, :k])
+        give(v, v - 1, 1.0, points)
         complete(i, k, shares, price, points[v])
         cells[0, v] = v
     highest = cell_bound(i, k, shares, points, cells[0], bounds)

@@ -5,6 +5,7 @@ a set is a row of `Shares`, and it is worth its best known split (`nomalib.subch
 the two a kernel is compiled for is told by the type of its `sets`: () or `Sets`.
 """
 
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from nomalib._compile import compiled
 from nomalib._draws import Shares, empty_shares
 from nomalib._reduction import clear, name_takers, reduce_subchannel
 from nomalib._starts import rate_of
+from nomalib.network import Network
 from nomalib.subchannel import split_at, worth
 from nomalib.water_filling import fill
 
@@ -36,6 +38,16 @@ class Sets(NamedTuple):
     now: Shares
     better: NDArray[np.int64]
     u: Array
+
+
+def every_set(net: Network) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
+    """All sets of users that may share a subchannel, the smaller first, and their (S, M) matrix."""
+    largest = min(net.max_users_per_subchannel, net.n_users)
+    sets = [s for size in range(1, largest + 1) for s in combinations(range(net.n_users), size)]
+    member = np.zeros((len(sets), net.n_users), dtype=bool)
+    for row, users in zip(member, sets, strict=True):
+        row[list(users)] = True
+    return sets, member
 
 
 def rows_of(count: int, slots: int) -> Shares:

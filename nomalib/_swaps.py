@@ -43,8 +43,7 @@ def exchange(
     at: NDArray[np.int64],
     start: NDArray[np.bool_],
     power: Array | None,
-    rule: tuple[int, int],
-    moves: bool,
+    rule: Rule,
     general: bool,
     room: int = 0,
 ) -> tuple[NDArray[np.bool_], Array, NDArray[np.int64], Array]:
@@ -55,18 +54,17 @@ def exchange(
     assignment = np.array(np.broadcast_to(start, (len(at), *draws.gains.shape[1:])))
     share = np.zeros(assignment.shape) if power is None else power / net.budget
     n_swaps, trace = np.zeros(len(at), np.int64), np.full((len(at), room), np.nan)
-    judged = Rule(*rule, moves, net.max_subchannels_per_user)
-    slots = min(net.max_users_per_subchannel, net.n_users) if moves else draws.slots
+    slots = min(net.max_users_per_subchannel, net.n_users) if rule.moves else draws.slots
 
     def some(first: int, last: int) -> None:
         parts = (part[first:last] for part in (assignment, share, n_swaps, trace))
         space = workspace(net.n_subchannels, net.n_users, slots, general)
-        match_draws(draws, at[first:last], judged, space, *parts)
+        match_draws(draws, at[first:last], rule, space, *parts)
 
     over_draws(some, len(at))
     longest = int(n_swaps.max(initial=0))
     if longest >= room > 0:
-        return exchange(net, draws, at, start, power, rule, moves, general, longest + 1)
+        return exchange(net, draws, at, start, power, rule, general, longest + 1)
     trace = np.where(trace < 0.0, np.nan, trace) / np.log(2.0)
     return assignment, share * net.budget, n_swaps, trace[:, : longest + 1]
 

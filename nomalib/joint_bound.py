@@ -15,19 +15,18 @@ it: with the interferer's gain the least ε on the subchannel, with the receiver
 """
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize_scalar
 
-from nomalib._chain import empty_chain, link
+from nomalib._board import enter
+from nomalib._chain import empty_chain
 from nomalib._checks import Array, Weights
 from nomalib._compile import compiled
 from nomalib._draws import Shares, flat_draws
-from nomalib._reduction import sort_users
-from nomalib._sets import keep_set, rows_of
+from nomalib._sets import every_set, keep_set, rows_of
 from nomalib.matching import others_may_take
 from nomalib.network import Network, check_network
 from nomalib.subchannel import split_at
@@ -63,7 +62,7 @@ def upper_bound(net: Network, gains: ArrayLike, weights: Weights = None) -> Arra
             least = np.where(least == 1.0, 1.0, 0.0)
         net = replace(net, sic_residual=least + 0.0 * net.epsilon)
         draws, _ = flat_draws(net, gains, one_served, weights)
-    sets, member = _sets(net)
+    sets, member = every_set(net)
     rows = rows_of(net.n_subchannels * len(sets), int(member.sum(axis=1).max()))
     need, bounds = np.empty((net.n_subchannels, len(sets))), np.empty(len(draws.gains))
     for b in range(len(bounds)):
@@ -96,16 +95,6 @@ def _bound(
     return found.fun / np.log(2.0)
 
 
-def _sets(net: Network) -> tuple[list[tuple[int, ...]], NDArray[np.bool_]]:
-    """All sets of users that may share a subchannel, the smaller first, and their (S, M) matrix."""
-    largest = min(net.max_users_per_subchannel, net.n_users)
-    sets = [s for size in range(1, largest + 1) for s in combinations(range(net.n_users), size)]
-    member = np.zeros((len(sets), net.n_users), dtype=bool)
-    for row, users in zip(member, sets, strict=True):
-        row[list(users)] = True
-    return sets, member
-
-
 @compiled
 def _keep_sets(draws, b, member, chain, rows, need):
     """Every set on every subchannel as a row, and its least power, (N, S)."""
@@ -115,11 +104,7 @@ def _keep_sets(draws, b, member, chain, rows, need):
     for i in range(n):
         for s in range(member.shape[0]):
             assigned[i] = member[s]
-            k = sort_users(i, draws.gains[b], assigned, users)
-            for slot in range(k):
-                j = users[i, slot]
-                gain, epsilon = draws.gains[b, i, j], draws.epsilon[i, j]
-                link(slot, gain, draws.t[j], epsilon, draws, chain)
+            k = enter(i, draws, draws.gains[b], assigned, users, chain)
             row = i * member.shape[0] + s
             need[i, s] = keep_set(rows, i, k, row, users, draw, draws, chain)
 

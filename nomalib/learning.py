@@ -164,11 +164,8 @@ def maximise_sum_rate(
         checked_count("steps_per_epoch", steps_per_epoch, 1),
         checked_count("seed", seed, 0),
     )
-    if not (
-        isinstance(networks, (list, tuple))
-        and networks
-        and all(isinstance(net, Network) for net in networks)
-    ):
+    listed = isinstance(networks, (list, tuple)) and networks
+    if not (listed and all(isinstance(net, Network) for net in networks)):
         raise ValueError(f"networks is {networks!r}; it must be a list of at least one Network")
     layers.check_kind(model, None, "size_free", "shares")
     slots = model.output_shape[-1]

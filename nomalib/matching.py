@@ -105,9 +105,9 @@ def swap_matching(
     >>> m.trace.round(3)
     array([0.014, 1.17 ])
     """
-    check_choice("rule", rule, RULES)
-    optimal, moves = RULES[rule][0] == _board.OPTIMAL, checked_flag("moves", moves)
     draws, lead = flat_draws(net, gains, assignment, weights)
+    aim = _aim(net, rule, moves)
+    optimal = aim.powers == _board.OPTIMAL
     if optimal:
         power = None
     elif power is None:
@@ -116,10 +116,9 @@ def swap_matching(
         power = rates.checked_power(net, draws.gains.reshape(*lead, *draws.gains.shape[1:]), power)
         power = power.reshape(draws.gains.shape)
     every, room = np.arange(len(draws.gains)), 4 * net.n_subchannels * draws.slots
-    start, aim = draws.assignment, RULES[rule]
     general = optimal and others_may_take(net, draws)
     schedule, spent, n_swaps, trace = _swaps.exchange(
-        net, draws, every, start, power, aim, moves, general, room
+        net, draws, every, draws.assignment, power, aim, general, room
     )
     if optimal:
         spent = takers.allocate(net, draws.gains, schedule, _weights(draws, every)).power
@@ -139,9 +138,8 @@ def paus(
     """Power allocation and user scheduling in turn until neither raises the rate: Algorithm 2.
 
         1. The allocator's powers for the start.
-        2. At optimal powers: a swap matching that looks ahead to them (to the best ones that the
-           strongest users take), and the allocator's powers for its schedule. At fixed ones: the
-           same for least power, where R_min cannot be met.
+        2. At optimal powers: a swap matching that looks ahead to them, and the allocator's powers
+           for its schedule. At fixed ones: the same for least power, where R_min cannot be met.
         3. At fixed powers: (a) swap matching, (b) the allocator's powers, while these help.
 
     As printed it is `rule="rate", moves=False`, but for (b), kept only where it raises the rate: as
@@ -155,11 +153,9 @@ def paus(
     >>> m.trace.round(3)
     array([0.014, 1.17 ])
     """
-    check_choice("rule", rule, RULES)
-    fixed, moves = RULES[rule][0] == _board.FIXED, checked_flag("moves", moves)
     draws, lead = flat_draws(net, gains, assignment, weights)
-    gains, everyone = draws.gains, np.arange(len(draws.gains))
-    general = not fixed and others_may_take(net, draws)
+    aim, gains, everyone = _aim(net, rule, moves), draws.gains, np.arange(len(draws.gains))
+    fixed = aim.powers == _board.FIXED
     schedule = np.array(np.broadcast_to(draws.assignment, gains.shape))
     power, rate = np.full(gains.shape, np.nan), np.full(len(gains), np.nan)
     n_swaps, steps = np.zeros(len(gains), np.int64), []
@@ -177,20 +173,19 @@ def paus(
     power_stage(everyone, schedule.copy())  # 1
     ahead = np.flatnonzero(np.isnan(rate)) if fixed else everyone  # 2
     if ahead.size:
-        aim = _board.LEAST if fixed else _board.OPTIMAL, _board.NONE
-        start = schedule[ahead], None, aim, moves, general
+        eased = aim._replace(powers=_board.LEAST, guard=_board.NONE) if fixed else aim
+        start = schedule[ahead], None, eased, not fixed and others_may_take(net, draws)
         found, _, made, _ = _swaps.exchange(net, draws, ahead, *start)
         n_swaps[ahead] = np.where(power_stage(ahead, found), made, 0)
     at = np.flatnonzero(~np.isnan(rate) & fixed)  # 3
     while at.size:
-        begin = schedule[at], power[at], RULES[rule], moves, False
+        begin = schedule[at], power[at], aim, False
         schedule[at], power[at], made, _ = _swaps.exchange(net, draws, at, *begin)
         n_swaps[at] += made
         rate[at] = _sum_rates(net, draws, at, schedule[at], power[at])
         steps.append(rate.copy())
         at = at[power_stage(at, schedule[at])]
-    trace = _rises(np.stack(steps, axis=-1))
-    return with_axes(lead, Matching(schedule, power, rate, n_swaps, trace))
+    return with_axes(lead, Matching(schedule, power, rate, n_swaps, _rises(steps)))
 
 
 def is_exchange_stable(
@@ -225,6 +220,11 @@ def others_may_take(net: Network, draws: Draws) -> bool:
     return weighted or bool(not alone and uneven)
 
 
+def _aim(net: Network, rule: Rule, moves: bool) -> _board.Rule:
+    check_choice("rule", rule, RULES)
+    return _board.Rule(*RULES[rule], checked_flag("moves", moves), net.max_subchannels_per_user)
+
+
 def _weights(draws: Draws, at: NDArray[np.int64]) -> Array:
     """Weights of the draws `at`, (M,) or one row for each."""
     return draws.weights[at] if len(draws.weights) > 1 else draws.weights[0]
@@ -235,10 +235,11 @@ def _sum_rates(net, draws, at, assignment, power):
     return (found * _weights(draws, at)[..., None, :]).sum(axis=(-2, -1))
 
 
-def _rises(steps: Array) -> Array:
-    """The entries (B, S) that exceed the one before them, moved to the front, then NaN."""
-    fresh = np.ones(steps.shape, dtype=bool)
-    fresh[:, 1:] = ~(steps[:, 1:] <= steps[:, :-1]) & ~np.isnan(steps[:, 1:])
+def _rises(steps: list[Array]) -> Array:
+    """Of S steps (B,) those that exceed the one before them, in front, then NaN; (B, S)."""
+    rate = np.stack(steps, axis=-1)
+    fresh = np.ones(rate.shape, dtype=bool)
+    fresh[:, 1:] = ~(rate[:, 1:] <= rate[:, :-1]) & ~np.isnan(rate[:, 1:])
     front = np.argsort(~fresh, axis=1, kind="stable")
-    trace = np.where(fresh, steps, np.nan)
+    trace = np.where(fresh, rate, np.nan)
     return np.take_along_axis(trace, front, axis=1)[:, : fresh.sum(axis=1).max(initial=1)]

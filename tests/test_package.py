@@ -64,6 +64,15 @@ def test_the_core_is_read_in_one_sitting():
     assert max(lines.values()) <= 250, lines
 
 
+def test_no_function_is_long_and_no_kernel_takes_many_arguments():
+    for module, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{module}.{node.name}"
+                if {"compiled", "inlined"} & set(map(ast.unparse, node.decorator_list)):
+                    assert len(node.args.args) <= 8, f"{module}.{node.name}"
+
+
 def test_public_names_are_listed_where_they_are():
     for module, tree in SOURCES.items():
         listed = [n for n in tree.body if "__all__" in ast.unparse(n).split("=")[0]]
