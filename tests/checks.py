@@ -23,6 +23,12 @@ def draws(net, n_draws, seed=0, one_assignment=False):
     return gains, random_assignment(net, rng, None if one_assignment else n_draws)
 
 
+def weighted(net, n_draws, seed):
+    """Gains, assignments, and weights from U(0, 1) of the users, (n_draws, M)."""
+    rng = np.random.default_rng(seed)
+    return *draws(net, n_draws, rng), rng.random((n_draws, net.n_users))
+
+
 def same(one, other):
     """Two tuples of arrays are the same to the bit, NaN for NaN."""
     for a, b in zip(one, other, strict=True):

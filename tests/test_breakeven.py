@@ -103,19 +103,3 @@ def test_adaptive_noma_with_averaged_power_by_linear_programs(alpha):
             budget = np.r_[np.repeat(power, share.size), np.tile(power, 2)]
             found = best_of_parts(rates, budget, alpha, oma.rates[at]) / worth - 1
             assert found > gain if gain else found < 1e-7
-
-
-@pytest.mark.parametrize(
-    ("call", "named"),
-    [
-        (lambda: breakeven.time_shared(1.0, 2.0), "strong and weak hold 1 and 2"),
-        (lambda: breakeven.fixed(10.0, -3.0), "strong and weak hold 10 and -3"),
-        (lambda: breakeven.pair_rates(10.0, 1.0, 1.5, 0.0), "share is 1.5"),
-        (lambda: breakeven.fixed_level(10.0, 1.0, 2.0), "epsilon is 2"),
-        (lambda: breakeven.time_shared(10.0, 1.0, 0.0), "alpha is 0"),
-        (lambda: breakeven.adaptive(10.0, 1.0, 1.0, "shared"), "sharing is 'shared'"),
-    ],
-)
-def test_a_bad_argument_is_named(call, named):
-    with pytest.raises(ValueError, match=named):
-        call()

@@ -45,20 +45,3 @@ def test_a_damaged_measurement():
     kept, left_out = channel.complete_draws(channel.from_complex(measured))
     np.testing.assert_array_equal(left_out, [1, 4])
     np.testing.assert_array_equal(kept, channel.from_power(abs(measured[[0, 2, 3]]) ** 2))
-
-
-@pytest.mark.parametrize(
-    ("call", "named"),
-    [
-        (lambda: channel.path_loss_db([100.0, 0.0]), "distance_m holds 0.0"),
-        (lambda: channel.draw_distances(3, np.random.default_rng(0), 50.0, 40.0), "outer_m is 40"),
-        (lambda: channel.draw_distances(3, np.random.default_rng(0), -1.0), "inner_m is -1"),
-        (lambda: channel.noise_watt(5e6, 170.0), "density_dbm_hz is 170"),
-        (lambda: channel.from_power([[-87.5]]), "power_gains holds -87.5"),
-        (lambda: channel.from_complex([0.5]), "channel has dtype float64"),
-        (lambda: channel.complete_draws([1.0]), "gains has shape"),
-    ],
-)
-def test_a_bad_argument_is_named(call, named):
-    with pytest.raises(ValueError, match=named):
-        call()

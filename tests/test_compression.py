@@ -29,6 +29,20 @@ def trained(draws):
     return model
 
 
+@pytest.fixture(scope="module")
+def artefacts(trained, tmp_path_factory):
+    """What is stored of each kind of model."""
+    models = {"imitation": trained, "FFT": compression.circulant_network(NET)}
+    models |= {"int8": compression.quantise(trained), "size-free": learning.equivariant_network()}
+    stored, path = {}, tmp_path_factory.mktemp("kinds") / "network"  # without an ending: it is kept
+    for kind, model in models.items():
+        compression.save(model, path)
+        assert deployed.load(path).layers
+        with np.load(path) as file:
+            stored[kind] = dict(file)
+    return stored
+
+
 def deployed_power(model, net, gains, assignment, folder):
     compression.save(model, folder / "network.npz")
     return deployed.power(deployed.load(folder / "network.npz"), net, gains, assignment)
@@ -83,9 +97,9 @@ def test_artefacts_equal_keras_and_shrink(trained, draws, tmp_path):
         mine = deployed_power(model, NET, gains, assignment, tmp_path)
         keras_power = learning.allocate(model, NET, gains, assignment).power
         np.testing.assert_allclose(mine / NET.budget, keras_power / NET.budget, atol=1e-5)
-        one = deployed_power(model, NET, gains[0], assignment, tmp_path)
-        np.testing.assert_allclose(one / NET.budget, mine[0] / NET.budget, atol=1e-6)
         artefact = deployed.load(tmp_path / "network.npz")
+        one = deployed.power(artefact, NET, gains[0], assignment)
+        np.testing.assert_allclose(one / NET.budget, mine[0] / NET.budget, atol=1e-6)
         if name != "int8":  # whose unread inputs and outputs are left out
             assert artefact.n_parameters == model.count_params()
         size[name] = (tmp_path / "network.npz").stat().st_size
@@ -152,26 +166,15 @@ def test_artefacts_hold_no_pickle_and_say_what_they_are(trained, tmp_path):
         ("imitation", "bias_0", None),
     ],
 )
-def test_a_damaged_artefact_is_refused(trained, tmp_path, kind, name, damage):
+def test_a_damaged_artefact_is_refused(artefacts, tmp_path, kind, name, damage):
     """Compiled code trusts its indices: what does not fit must not come that far."""
-    model = {
-        "imitation": lambda: trained,
-        "FFT": lambda: compression.circulant_network(NET),
-        "int8": lambda: compression.quantise(trained),
-        "size-free": learning.equivariant_network,
-    }[kind]()
-    path = tmp_path / "network"  # a name without an ending is kept
-    compression.save(model, path)
-    assert deployed.load(path).layers
-    with np.load(path) as file:
-        arrays = dict(file)
+    arrays = artefacts[kind].copy()
     part = arrays.pop(name)
     if damage is not None:
         arrays[name] = damage(part)
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
+    np.savez(tmp_path / "damaged.npz", **arrays)
     with pytest.raises(ValueError, match="do not fit|it lacks 'version'"):
-        deployed.load(path)
+        deployed.load(tmp_path / "damaged.npz")
     np.save(tmp_path / "array.npy", part)
     with pytest.raises(ValueError, match="is no artefact"):
         deployed.load(tmp_path / "array.npy")

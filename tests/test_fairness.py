@@ -199,23 +199,3 @@ def test_means_and_index():
         np.testing.assert_allclose(fairness.mean_rate(alike, alpha), mean, rtol=1e-13)
     np.testing.assert_allclose(fairness.mean_rate(sample, 2.0), 7 / (1 / sample).sum(axis=1))
     assert fairness.mean_rate([0.0, 1.0], 1.0) == fairness.mean_rate([0.0, 1.0], 2.0) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"alpha": -1.0}, "alpha is -1"),
-        ({"owed": -1.0}, "owed is -1"),
-        ({"owed": [1.0, 2.0]}, "owed is"),
-        ({"tol": 0.0}, "tol is 0"),
-        ({"weights": [1.0, 0.0, 1.0, 1.0]}, "weights is"),
-        ({"gains": np.ones((2, 3, 4))}, "gains has shape"),
-        ({"gains": np.eye(3, 4)}, "gains of user 3 are all 0"),
-    ],
-)
-def test_a_bad_argument_is_named(change, named):
-    arguments = {"net": replace(CELL, noise=1.0), "gains": np.ones((3, 4))} | change
-    with pytest.raises(ValueError, match=named):
-        fairness.optimum(**arguments)
-    with pytest.raises(ValueError, match="net has 3 subchannels and 4 users"):
-        orthogonal.whole_subchannels(CELL, np.ones((3, 4)))

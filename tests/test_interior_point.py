@@ -9,7 +9,6 @@ from checks import (
     assert_allocation,
     draws,
     pairs_of,
-    same,
     slsqp_rate,
     stationarity_gap,
     weighted_sum_rate,
@@ -167,9 +166,3 @@ def test_weighted_draws_end_at_points_of_karush_kuhn_and_tucker(convention, resi
     assert not (found.sum_rate < once.sum_rate).any()
     sum_rate = weighted_sum_rate(*case, found.power, weights)
     np.testing.assert_allclose(found.sum_rate, sum_rate, rtol=1e-12)
-
-
-def test_weights_of_one_are_none():
-    net = Network(sic_residual=np.random.default_rng(7).random((10, 10)))
-    case = net, *draws(net, 50, 1)
-    same(*(interior_point.allocate(*case, weights=w) for w in (None, np.ones(10))))

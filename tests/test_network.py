@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomalib.network import Network, dbm_to_watt, draw_gains, random_assignment
+from nomalib.network import Network, draw_gains, random_assignment
 
 
 def test_network_is_frozen_and_keeps_its_own_copy_of_an_array():
@@ -20,11 +20,6 @@ def test_network_is_frozen_and_keeps_its_own_copy_of_an_array():
         net.sic_residual[0, 0] = 1.0
     with pytest.raises(dataclasses.FrozenInstanceError):
         net.noise = 1.0
-
-
-@pytest.mark.parametrize(("dbm", "watt"), [(0.0, 1e-3), (30.0, 1.0), (43.0, 19.952623149688797)])
-def test_watt_of_dbm(dbm, watt):
-    assert dbm_to_watt(dbm) == pytest.approx(watt, rel=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -4,52 +4,18 @@ import json
 import math
 import multiprocessing
 import os
-import tempfile
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nomalib import records
 
-numbers = st.one_of(
-    st.integers(-(2**60), 2**60), st.booleans(), st.floats(allow_infinity=False, allow_nan=True)
-)
-metric = st.one_of(numbers, st.lists(st.one_of(numbers, st.lists(numbers, max_size=3)), max_size=4))
-parameter = st.one_of(
-    st.none(), st.booleans(), st.integers(-9, 9), st.floats(-1e9, 1e9), st.text(max_size=8)
-)
-
-
-def same(a, b):
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (math.isnan(a) and math.isnan(b))
-
-
-@settings(derandomize=True, deadline=None, max_examples=25)
-@given(
-    st.dictionaries(st.text(max_size=6).map("p_{}".format), parameter, max_size=4),
-    st.dictionaries(st.text(max_size=6).map("m_{}".format), metric, max_size=4),
-)
-def test_a_record_reads_as_it_was_written(parameters, metrics):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "deep", "a.json")
-        records.write(path, parameters, metrics)
-        record = records.read(path)
-        assert os.listdir(path.parent) == ["a.json"]  # no temporary file stays
-    assert record["parameters"] == parameters
-    assert record["metrics"].keys() == metrics.keys()
-    assert all(same(record["metrics"][name], value) for name, value in metrics.items())
-
 
 def test_numpy_numbers_and_nan_are_plain_json(tmp_path):
-    path = tmp_path / "a.json"
+    path = tmp_path / "deep/a.json"
     records.write(
         path, {"n": np.int64(3), "pair": (1, np.float32(0.5))}, {"r": np.array([[1.0, np.nan]])}
     )
@@ -60,7 +26,8 @@ def test_numpy_numbers_and_nan_are_plain_json(tmp_path):
     stored = json.loads(path.read_text(), parse_constant=refuse)
     assert stored["parameters"] == {"n": 3, "pair": [1, 0.5]}
     assert stored["metrics"] == {"r": [[1.0, None]]}
-    assert same(records.read(path)["metrics"]["r"], [[1.0, math.nan]])
+    np.testing.assert_array_equal(records.read(path)["metrics"]["r"], [[1.0, math.nan]])
+    assert os.listdir(path.parent) == ["a.json"]  # no temporary file stays
 
 
 def test_provenance(tmp_path, monkeypatch):
@@ -172,12 +139,12 @@ def test_an_experiment_runs_from_the_projects_folder_and_from_book(tmp_path, mon
     notebook = nbformat.v4.new_notebook(cells=[defaults, cell])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(notebook, tmp_path / "book/experiments/doubling.ipynb")
-    for seed, folder in enumerate((tmp_path, tmp_path / "book")):
-        monkeypatch.chdir(folder)
-        records.run_experiment("doubling", f"out/{seed}.json", seed=seed)
-        assert records.table("out")[-1] == {"seed": seed, "twice": 2 * seed}
+    monkeypatch.chdir(tmp_path)
+    records.run_experiment("doubling", "out/1.json", seed=1)
+    assert records.table("out") == [{"seed": 1, "twice": 2}]
     provenance = records.read("out/1.json")["provenance"]
     assert provenance["notebook"] and provenance["wall_time_s"] > 1  # before the import, too
+    monkeypatch.chdir("book")
     given = [row["seed"] for row in records.rows("doubling", "", {"seed": 5}, {}, seed=6)]
     assert given == [5, 6]
     with pytest.raises(FileNotFoundError, match="'halving'"):

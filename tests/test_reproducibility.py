@@ -108,7 +108,7 @@ def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
     shutil.copy(ROOT / "nomalib/__init__.py", tmp_path / "nomalib")
     settings = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     found = []
-    for edit in ("", "", "head = 0.5 * head\n    "):
+    for edit in ("", "head = 0.5 * head\n    "):
         path = tmp_path / "nomalib/_pairs.py"
         text = path.read_text(encoding="utf-8")
         assert "if not head > 0.0:" in text
@@ -118,5 +118,5 @@ def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
             command, env=os.environ | settings, cwd=tmp_path, check=True, capture_output=True
         )
         found.append(float(run.stdout))
-    assert found[0] == found[1] == 1.5 and found[2] == pytest.approx(2.0)
+    assert found[0] == 1.5 and found[1] == pytest.approx(2.0)
     assert any((tmp_path / "cache").rglob("*.nbi"))

@@ -1,7 +1,5 @@
 """φ, a subchannel at a price: its derivatives, its closed forms, and who takes the spare power."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +30,14 @@ def excess(u, shares, log1p=np.log1p):
     return shares.weight[0] @ log1p(shares.strength[0] * u / (1.0 + shares.coupling[0] @ u))
 
 
+@jax.jit
+def derived(u, shares):
+    def value(u):
+        return excess(u, shares, jnp.log1p)
+
+    return jax.grad(value)(u), jax.hessian(value)(u)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 def test_value_gradient_and_curvature_equal_automatic_differentiation(k):
     rng, checked = np.random.default_rng(k), 0
@@ -45,19 +51,17 @@ def test_value_gradient_and_curvature_equal_automatic_differentiation(k):
         subchannel.slope(0, k, shares, u, below, slopes)
         subchannel.curvature(0, k, shares, u, below, block)
         with jax.enable_x64(True):
-            at, function = jnp.asarray(u[0]), partial(excess, shares=shares, log1p=jnp.log1p)
-            gradient, hessian = np.asarray(jax.grad(function)(at)), -jax.hessian(function)(at)
+            gradient, hessian = map(np.asarray, derived(u[0], shares))
         value = subchannel.rate(0, k, shares, u, below)
         assert value == pytest.approx(excess(u[0], shares), rel=1e-12)
         np.testing.assert_allclose(slopes[0], gradient, atol=1e-9 * np.abs(gradient).max())
-        lower = np.tril(np.ones((k, k), bool))
-        close = 1e-9 * np.abs(hessian).max()
-        np.testing.assert_allclose(block[0][lower], hessian[lower], atol=close)
+        lower, close = np.tril_indices(k), 1e-9 * np.abs(hessian).max()
+        np.testing.assert_allclose(block[0][lower], -hessian[lower], atol=close)
         checked += 1
     assert checked > 10
 
 
-def climbed(shares, price, rng, starts=30):
+def climbed(shares, price, rng, starts=12):
     """The most that local searches find at a price, in logarithms of the shares."""
     k = shares.users.shape[-1]
     strength, coupling, weight = shares.strength[0], shares.coupling[0], shares.weight[0]
@@ -88,7 +92,7 @@ KNOWN = {
 @pytest.mark.parametrize("changes", KNOWN.values(), ids=KNOWN)
 def test_the_closed_form_at_a_price_is_never_below_a_search(changes):
     rng, checked = np.random.default_rng(0), 0
-    for _ in range(70):
+    for _ in range(30):
         one_epsilon = {"sic_residual": rng.choice([0.0, 1e-3, 1.0, rng.random()])} | changes
         shares = one(rng, int(rng.integers(2, 5)), **one_epsilon)
         price = 10 ** rng.uniform(-1.5, 1)
@@ -105,9 +109,9 @@ def test_the_closed_form_at_a_price_is_never_below_a_search(changes):
             for w, a, q in zip(shares.weight[0], shares.strength[0], own, strict=True)
         ]
         if max(alone) < 1.0:  # one user stops at all the spare power, the search does not
-            assert climbed(shares, price, rng, starts=12) <= found.value[0] + 1e-9
+            assert climbed(shares, price, rng) <= found.value[0] + 1e-9
             checked += 1
-    assert checked > 15
+    assert checked > 6
 
 
 @pytest.mark.parametrize("gain", CONVENTIONS)

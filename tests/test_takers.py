@@ -5,9 +5,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checks import draws, same
+from checks import draws, same, weighted
 
 from nomalib import interior_point, polytope, takers, water_filling
+from nomalib.joint_bound import upper_bound
 from nomalib.network import Network
 
 KNOWN = [
@@ -17,11 +18,6 @@ KNOWN = [
     ("receiver", 0.0),
     ("receiver", 1.0),
 ]
-
-
-def weighted(net, n_draws, seed):
-    rng = np.random.default_rng(seed)
-    return *draws(net, n_draws, rng), rng.random((n_draws, net.n_users))
 
 
 @pytest.mark.parametrize("gain, epsilon", KNOWN)
@@ -62,12 +58,14 @@ def test_it_finds_the_best_of_all_choices_of_takers(gain, epsilon):
     assert np.mean(np.array(short) < 1e-12) > 0.9 and np.mean(short) < 1e-4
 
 
-def test_equal_weights_are_water_filling_bit_for_bit():
+def test_weights_of_one_change_no_bit():
     net = Network()
-    gains, assignment = draws(net, 50, 1)
-    exact = water_filling.allocate(net, gains, assignment)
-    same(takers.allocate(net, gains, assignment), exact)
-    same(takers.allocate(net, gains, assignment, np.ones(10)), exact)
+    case, ones = (net, *draws(net, 50, 1)), np.ones((50, 10))
+    same(takers.allocate(*case), water_filling.allocate(*case))
+    same(takers.allocate(*case), takers.allocate(*case, ones))
+    uneven = replace(net, sic_residual=np.random.default_rng(7).random((10, 10)))
+    same(*(interior_point.allocate(uneven, *case[1:], w) for w in (None, ones)))
+    same(*([upper_bound(net, case[1][:2], w)] for w in (None, ones[:2])))
 
 
 def test_where_nothing_is_known_there_is_no_bound():

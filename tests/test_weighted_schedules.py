@@ -4,18 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from checks import draws, every_assignment, exchanges, same
+from checks import draws, every_assignment, exchanges, same, weighted
 
 from nomalib import channel, interior_point, matching, rates, schedules, takers
 from nomalib.joint_bound import upper_bound
 from nomalib.network import Network
 
 RULES = ("rate", "qos", "feasible", "optimum")
-
-
-def weighted(net, n_draws, seed):
-    rng = np.random.default_rng(seed)
-    return *draws(net, n_draws, rng), rng.random((n_draws, net.n_users))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -27,12 +22,6 @@ def test_weights_of_one_change_no_bit_and_others_scale_the_rate(rule):
     half = matching.paus(net, gains, start, rule=rule, weights=np.full((20, 6), 0.5))
     np.testing.assert_array_equal(half.assignment, plain.assignment)
     np.testing.assert_allclose(half.trace, 0.5 * plain.trace, rtol=1e-12)
-
-
-def test_a_bound_with_weights_of_one_is_the_bound():
-    net = Network(4, 4, 2, 2)
-    gains, _ = draws(net, 3, 1)
-    same([upper_bound(net, gains)], [upper_bound(net, gains, np.ones((3, 4)))])
 
 
 @pytest.mark.parametrize("rule", RULES)
