@@ -196,6 +196,14 @@ def test_the_first_page_is_readable_within_a_second(browser):
     assert 0 < min(took) < 1, f"{took} s"
 
 
+def test_the_first_page_has_the_picture_to_play_with(browser):
+    with Visit(browser, f"{SITE.as_uri()}/book/index.html") as visit:
+        reading = visit.page.locator("#planes .reading")
+        before = reading.inner_text()
+        visit.page.get_by_role("button", name="Perfect SIC").click()
+        assert before and reading.inner_text() not in ("", before)
+
+
 @each(PAGES)
 def test_every_page_says_what_build_it_is_of(page):
     line = soup(page).select_one(".bd-header-announcement")
