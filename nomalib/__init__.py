@@ -36,7 +36,8 @@ These nine are the core. Beside them:
     verdict         intervals of paired means, and what they say of a claim
 
 A public function checks its arguments once and raises a ValueError that names the argument, the
-value, the draw and what is allowed; what stands under "Raises" comes on top. Arrays are float64,
+value, the draw and what is allowed; what stands under "Raises" comes on top. Only `records` and
+`plots`, the book's own, check no more than that. Arrays are float64,
 the batch first: gains (…, N, M), magnitudes; assignment bool; power [W], NaN where infeasible.
 
 `_draws` checks and lays out what a user passes, `_checks` has the rules of single arguments, and

@@ -40,6 +40,12 @@ def checked_fraction(name: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def checked_alpha(alpha: object, lowest: float) -> float:
+    """A fairness α: a number up to 4, or inf, of max–min."""
+    infinite = is_number(alpha) and alpha == np.inf
+    return np.inf if infinite else checked_number("alpha", alpha, lowest, 4.0)
+
+
 def checked_flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} is {value!r}; it must be True or False")

@@ -31,7 +31,7 @@ from scipy.optimize import elementwise
 from scipy.special import expit, lambertw
 
 from nomalib import polytope
-from nomalib._checks import Array, check_choice, checked_number, real_array
+from nomalib._checks import Array, check_choice, checked_alpha, real_array
 from nomalib.fairness import mean_rate
 from nomalib.network import Network
 from nomalib.optimum import certified_split
@@ -72,7 +72,7 @@ def pair_rates(strong: ArrayLike, weak: ArrayLike, share: ArrayLike, epsilon: Ar
     """
     strong, weak = _checked_pair(strong, weak)
     share, epsilon = _checked_part("share", share), _checked_part("epsilon", epsilon)
-    return _rates(strong, weak, share, epsilon)
+    return _rates(*_together(strong=strong, weak=weak, share=share, epsilon=epsilon))
 
 
 def time_shared(
@@ -89,7 +89,7 @@ def time_shared(
     0.667
     """
     strong, weak = _checked_pair(strong, weak)
-    alpha = _checked_fairness(alpha)
+    alpha = checked_alpha(alpha, 0.1)
     check_choice("sharing", sharing, get_args(Sharing))
     snr = np.stack([strong, weak], axis=-1)
     if sharing == "kept":
@@ -118,8 +118,8 @@ def fixed_level(
     1.19
     """
     strong, weak = _checked_pair(strong, weak)
-    epsilon, alpha = _checked_part("epsilon", epsilon), _checked_fairness(alpha)
-    strong, weak, epsilon = np.broadcast_arrays(strong, weak, epsilon)
+    epsilon, alpha = _checked_part("epsilon", epsilon), checked_alpha(alpha, 0.1)
+    strong, weak, epsilon = _together(strong=strong, weak=weak, epsilon=epsilon)
 
     def missed(share: Array, strong: Array, weak: Array, epsilon: Array) -> Array:
         return -mean_rate(_rates(strong, weak, share, epsilon), alpha)
@@ -166,7 +166,7 @@ def adaptive(
     """
     oma = time_shared(strong, weak, alpha, sharing)
     strong, weak = _checked_pair(strong, weak)
-    if sharing == "kept":
+    if sharing == "kept" or not strong.size:
         return np.log1p(weak) / (weak * np.log1p(strong)) - 1.0 / strong
     snr = np.stack([strong, weak], axis=-1)
     weights = 1.0 / _surplus(oma.power * snr)
@@ -191,9 +191,8 @@ def adaptive(
 def _rates(strong: Array, weak: Array, share: Array, epsilon: Array) -> Array:
     left = 1.0 - share
     clear = strong * share / (1.0 + epsilon * strong * left)
-    return np.stack(
-        [np.log2(1.0 + clear), np.log2(1.0 + weak * left / (1.0 + weak * share))], axis=-1
-    )
+    heard = weak * left / (1.0 + weak * share)
+    return np.log2(1.0 + np.stack([clear, heard], axis=-1))
 
 
 def _demand(snr: Array) -> Array:
@@ -224,10 +223,6 @@ def _unfair(y: Array, strong: Array, weak: Array, inverse_alpha: Array) -> Array
     return rate[..., 0] - fair * rate[..., 1]
 
 
-def _checked_fairness(alpha: float) -> float:
-    return alpha if alpha == np.inf else checked_number("alpha", alpha, 0.1, 4.0)
-
-
 def _checked_part(name: str, value: ArrayLike) -> Array:
     value = real_array(name, value)
     if not ((value >= 0.0) & (value <= 1.0)).all():
@@ -235,8 +230,17 @@ def _checked_part(name: str, value: ArrayLike) -> Array:
     return value
 
 
+def _together(**arrays: Array) -> tuple[Array, ...]:
+    """Broadcast to one shape."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{shapes} must have shapes that broadcast together") from error
+
+
 def _checked_pair(strong: ArrayLike, weak: ArrayLike) -> tuple[NDArray, NDArray]:
-    strong, weak = np.broadcast_arrays(real_array("strong", strong), real_array("weak", weak))
+    strong, weak = _together(strong=real_array("strong", strong), weak=real_array("weak", weak))
     good = (weak >= 1e-6) & (strong > weak) & (strong <= 1e12)
     if not good.all():
         raise ValueError(

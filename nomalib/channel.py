@@ -10,8 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib._checks import Array, any_array, check_generator, checked_number, real_array
-from nomalib.network import Network, dbm_to_watt, draw_gains
+from nomalib._checks import (
+    Array,
+    any_array,
+    check_generator,
+    checked_count,
+    checked_number,
+    real_array,
+)
+from nomalib.network import Network, check_network, dbm_to_watt, draw_gains
 
 __all__ = [
     "Cell",
@@ -88,6 +95,8 @@ def draw_distances(
     True
     """
     check_generator(rng)
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    shape = tuple(checked_count("shape", size, 0) for size in sizes)
     inner = checked_number("inner_m", inner_m, 1e-3, 1e6)
     outer = checked_number("outer_m", outer_m, inner, 1e6)
     # the area within d grows like d²
@@ -184,6 +193,9 @@ def snr_db(net: Network, gains: ArrayLike) -> Array:
     >>> float(snr_db(Network(n_subchannels=1, power_dbm=30.0, noise=0.1), [[1.0]])[0, 0])
     10.0
     """
+    check_network(net)
     gains = real_array("gains", gains)
+    if (gains < 0.0).any():
+        raise ValueError(f"gains holds {gains[gains < 0.0][0]}; magnitudes are at least 0")
     with np.errstate(divide="ignore"):  # a gain of 0 is −∞ dB
         return 10.0 * np.log10(net.budget / net.n_subchannels / net.noise * gains**2)

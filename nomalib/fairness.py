@@ -23,11 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nomalib._checks import Array, Weights, checked_number, real_array
+from nomalib._checks import Array, Weights, checked_alpha, checked_number, real_array
 from nomalib._draws import checked_draws
 from nomalib._parts import NATS, Parts, Sets, alone, best_parts, every_set, joined
 from nomalib._utility import Goal, least, level_of, master, rate_of, refined, tangents, utility
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 
 __all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
 
@@ -80,7 +80,7 @@ def mean_rate(rates: ArrayLike, alpha: float = 1.0, weights: Weights = None) -> 
     >>> [round(float(mean_rate([1.0, 4.0], alpha)), 2) for alpha in (0, 1, 2, np.inf)]
     [2.5, 2.0, 1.6, 1.0]
     """
-    rates, alpha = real_array("rates", rates), _checked_alpha(alpha)
+    rates, alpha = _checked_rates(rates), checked_alpha(alpha, 0.0)
     weights = _checked_weights(weights, rates.shape[-1])
     if alpha == np.inf:
         return np.asarray((rates / weights).min(axis=-1))
@@ -90,11 +90,14 @@ def mean_rate(rates: ArrayLike, alpha: float = 1.0, weights: Weights = None) -> 
 def jain_index(rates: ArrayLike) -> Array:
     """Jain's index (Σ R)²/(M Σ R²) of rates (…, M): 1 where all are equal, 1/M where one has all.
 
+    1 too where nobody has any.
+
     >>> float(jain_index([1.0, 0.0]))
     0.5
     """
-    rates = real_array("rates", rates)
-    return rates.sum(axis=-1) ** 2 / (rates.shape[-1] * (rates**2).sum(axis=-1))
+    rates = _checked_rates(rates)
+    squares = rates.shape[-1] * (rates**2).sum(axis=-1)
+    return np.divide(rates.sum(axis=-1) ** 2, squares, np.ones_like(squares), where=squares != 0.0)
 
 
 def optimum(
@@ -128,10 +131,12 @@ def optimum(
     (True, 1.19)
     """
     gains, owed = _checked_frame(net, gains, owed)
-    alpha, tol = _checked_alpha(alpha), checked_number("tol", tol, 1e-6, 0.5)
+    alpha, tol = checked_alpha(alpha, 0.0), checked_number("tol", tol, 1e-6, 0.5)
     weights = _checked_weights(weights, net.n_users)
     sets, parts = every_set(net, gains), alone(net, gains)
     if start is not None:
+        if not isinstance(start, Frame) or start.power.shape[1:] != gains.shape[1:]:
+            raise ValueError(f"start is {start!r}; it must be a Frame of {net.n_users} users")
         parts = joined(net, gains, parts, start.subchannel, start.power / net.budget)
     if owed.any():
         # the least rate, as a part of what is owed: a bound below 1 proves that it cannot be met
@@ -194,8 +199,11 @@ def _frame(net: Network, found: _Found, level: float, bound: float) -> Frame:
     )
 
 
-def _checked_alpha(alpha: float) -> float:
-    return alpha if alpha == np.inf else checked_number("alpha", alpha, 0.0, 4.0)
+def _checked_rates(rates: ArrayLike) -> Array:
+    rates = real_array("rates", rates)
+    if not rates.ndim or not rates.shape[-1] or (rates < 0.0).any():
+        raise ValueError(f"rates is {rates}; it must be (…, M), each at least 0")
+    return rates
 
 
 def _checked_weights(weights: Weights, m: int) -> Array:
@@ -207,6 +215,7 @@ def _checked_weights(weights: Weights, m: int) -> Array:
 
 def _checked_frame(net: Network, gains: ArrayLike, owed: ArrayLike) -> tuple[Array, Array]:
     """Gains of one draw, and the rates owed [nats], (M,)."""
+    check_network(net)
     one = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
     one[0, 0] = True
     gains, _ = checked_draws(net, gains, one)

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment, minimize_scalar
 from nomalib import water_filling
 from nomalib._checks import Array
 from nomalib._draws import checked_draws
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 
 __all__ = ["Whole", "whole_subchannels"]
 
@@ -48,6 +48,7 @@ def whole_subchannels(net: Network, gains: ArrayLike) -> Whole:
     >>> found.assignment.argmax(axis=1), bool(found.upper_bound < 1.001 * found.sum_rate)
     (array([1, 0]), True)
     """
+    check_network(net)
     n = net.n_subchannels
     if net.n_users != n:
         raise ValueError(

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from nomalib import _best_sets, takers
-from nomalib._checks import Array, Weights
+from nomalib._checks import Array, Weights, checked_count
 from nomalib._draws import checked_draws, checked_weights, flat_draws
-from nomalib.network import Network
+from nomalib.network import Network, check_network
 from nomalib.polytope import over_draws
 
 __all__ = ["at_price", "deferred_acceptance", "greedy", "linear_assignment", "near_far", "one_each"]
@@ -55,6 +55,7 @@ def one_each(net: Network, gains: ArrayLike, weights: Weights = None, rounds: in
     array([[ True, False],
            [ True, False]])
     """
+    rounds = checked_count("rounds", rounds, 0)
     score, weight = _scores(net, gains, weights), _of_pairs(net, gains, weights)
     noise = net.noise / net.budget / np.maximum(np.asarray(gains, float), 1e-150) ** 2
     found = best = _assign(score, net.max_subchannels_per_user)
@@ -141,6 +142,7 @@ def at_price(net: Network, gains: ArrayLike, weights: Weights = None) -> Schedul
     >>> at_price(Network(1, 3, sic_residual=0.0), [[3.0, 2.0, 1.0]])
     array([[ True, False, False]])
     """
+    check_network(net)
     eased = replace(net, min_rate=0.0)
     everyone = np.ones((1, net.n_users), bool)
     draws, lead = flat_draws(eased, gains, np.eye(net.n_subchannels, net.n_users) > 0, weights)
@@ -165,6 +167,7 @@ def _of_pairs(net: Network, gains: ArrayLike, weights: Weights) -> Array:
 
 
 def _scores(net: Network, gains: ArrayLike, weights: Weights) -> Array:
+    check_network(net)
     strong, _ = checked_draws(net, gains, np.eye(net.n_subchannels, net.n_users, dtype=bool))
     snr = net.budget / net.n_subchannels / net.noise * strong**2
     return _of_pairs(net, strong, weights) * np.log2(1.0 + snr)

@@ -8,16 +8,27 @@ A claim is that a number lies in an interval, such as "above 1". It is confirmed
 own interval lies inside, refuted if it lies outside, and undecided otherwise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
+from nomalib._checks import (
+    check_choice,
+    checked_count,
+    checked_fraction,
+    checked_number,
+    real_array,
+)
+
 __all__ = ["interval", "learnt", "paired", "ratio", "share", "verdict", "weakest"]
 
 Interval = tuple[float, float]
+
+# from the weakest on
+_WORDS = ("not comparable", "not trained", "refuted", "undecided", "confirmed")
 
 
 def paired(*samples: ArrayLike) -> tuple[list[float], list[list[float]]]:
@@ -26,20 +37,29 @@ def paired(*samples: ArrayLike) -> tuple[list[float], list[list[float]]]:
     >>> paired([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])[0]
     [2.0, 4.0]
     """
-    data = np.asarray(samples, dtype=float)
+    data = real_array("samples", list(samples))  # type: ignore[arg-type]
+    if data.ndim != 2 or data.shape[1] < 2:
+        raise ValueError(f"samples have the shape {data.shape}; it must be of at least two draws")
     covariance = np.atleast_2d(np.cov(data)) / data.shape[1]
     return data.mean(axis=1).tolist(), covariance.tolist()
 
 
-def ratio(means: Sequence[float], covariance: ArrayLike, a: int, b: int) -> tuple[float, float]:
+def ratio(means: ArrayLike, covariance: ArrayLike, a: int, b: int) -> tuple[float, float]:
     """The ratio of the means a and b of `paired`, and its standard error by the delta method.
 
     >>> ratio(*paired([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 0, 1)      # no error: always one half
     (0.5, 0.0)
     """
-    share, c = means[a] / means[b], np.asarray(covariance)
-    variance = c[a][a] - 2.0 * share * c[a][b] + share**2 * c[b][b]
-    return share, float(np.sqrt(max(variance, 0.0)) / abs(means[b]))
+    a, b = checked_count("a", a, 0), checked_count("b", b, 0)
+    mean, c = real_array("means", means), real_array("covariance", covariance)
+    if mean.ndim != 1 or c.shape != 2 * mean.shape or max(a, b) >= len(mean):
+        raise ValueError(
+            f"means and covariance have shapes {mean.shape} and {c.shape}, with a = {a} and "
+            f"b = {b}; they must be of `paired`"
+        )
+    share = float(mean[a] / mean[b])
+    variance = c[a, a] - 2.0 * share * c[a, b] + share**2 * c[b, b]
+    return share, float(np.sqrt(max(variance, 0.0)) / abs(mean[b]))
 
 
 def interval(values: ArrayLike, errors: ArrayLike = 0.0, level: float = 0.95) -> Interval:
@@ -53,8 +73,14 @@ def interval(values: ArrayLike, errors: ArrayLike = 0.0, level: float = 0.95) ->
     >>> interval([1.0, 1.2, 1.1])                         # doctest: +ELLIPSIS
     (0.851..., 1.348...)
     """
-    values = np.atleast_1d(np.asarray(values, dtype=float))
-    errors = np.broadcast_to(np.asarray(errors, dtype=float), values.shape)
+    values, errors = np.atleast_1d(real_array("values", values)), real_array("errors", errors)
+    if values.ndim != 1 or not len(values) or errors.shape not in ((), values.shape):
+        raise ValueError(
+            f"values and errors have shapes {values.shape} and {errors.shape}; both must be (n,)"
+        )
+    if not (errors >= 0.0).all():
+        raise ValueError(f"errors is {errors}; each must be at least 0")
+    errors, level = np.broadcast_to(errors, values.shape), checked_fraction("level", level)
     n, tail = len(values), (1.0 + level) / 2.0
     half = norm.ppf(tail) * np.sqrt((errors**2).sum()) / n
     if n > 1:
@@ -100,9 +126,14 @@ def verdict(found: Interval, low: float = -np.inf, high: float = np.inf) -> str:
     >>> [verdict(found, low=1.0) for found in ((1.1, 1.2), (0.8, 0.9), (0.9, 1.1))]
     ['confirmed', 'refuted', 'undecided']
     """
-    if low < found[0] and found[1] < high:
+    low = checked_number("low", low, -np.inf, np.inf)
+    high = checked_number("high", high, -np.inf, np.inf)
+    ends = real_array("found", found)
+    if ends.shape != (2,):
+        raise ValueError(f"found is {found!r}; it must be an interval")
+    if low < ends[0] and ends[1] < high:
         return "confirmed"
-    return "refuted" if found[1] <= low or found[0] >= high else "undecided"
+    return "refuted" if ends[1] <= low or ends[0] >= high else "undecided"
 
 
 def weakest(verdicts: Iterable[str]) -> str:
@@ -111,5 +142,9 @@ def weakest(verdicts: Iterable[str]) -> str:
     >>> weakest(["confirmed", "undecided"]), weakest(["undecided", "refuted"])
     ('undecided', 'refuted')
     """
-    order = ("not comparable", "not trained", "refuted", "undecided", "confirmed")
-    return min(verdicts, key=order.index)
+    words = list(verdicts) if isinstance(verdicts, Iterable) else []
+    if not words:
+        raise ValueError(f"verdicts is {verdicts!r}; it must hold at least one")
+    for word in words:
+        check_choice("verdicts", word, _WORDS)
+    return min(words, key=_WORDS.index)
