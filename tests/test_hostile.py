@@ -7,13 +7,14 @@ Each runs at two sizes: the suite's, and that of `make verify`, an hour on two c
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from time import process_time
+from time import process_time, sleep
 
 import keras
 import numpy as np
@@ -21,7 +22,9 @@ import pytest
 from checks import (
     CONVENTIONS,
     assert_allocation,
+    better_swap,
     draws,
+    every_assignment,
     least_powers,
     problem,
     same,
@@ -34,11 +37,13 @@ from nomalib import (
     compression,
     deployed,
     interior_point,
+    joint_bound,
     layers,
     learning,
     matching,
     optimum,
     polytope,
+    rates,
     takers,
     water_filling,
 )
@@ -51,6 +56,9 @@ SIZES = {
     "damaged artefacts": (300, 100_000),
     "calls of each of 8 threads": (10, 200),
     "draws at each physical size": (40, 2_000),
+    "cells in extended precision": (100, 20_000),
+    "cells whose schedules are all tried": (5, 500),
+    "moments at which a save stops": (20, 1_000),
 }
 FULL = bool(os.environ.get("VERIFY"))
 
@@ -241,6 +249,57 @@ def test_an_export_computes_what_keras_does_or_is_refused(tmp_path):
     assert len(outcomes) == 20 and all(form == saved for form, saved in outcomes), outcomes
 
 
+def test_no_activation_but_relu_is_exported(tmp_path):
+    names = [name for name in dir(keras.activations) if callable(getattr(keras.activations, name))]
+    others = set(names) - {"relu", "get", "serialize", "deserialize"}
+    assert len(others) > 15
+    for name in others:
+        hidden = Dense(8, activation=getattr(keras.activations, name), name=f"with_{name}")
+        model = keras.Sequential([keras.Input((3, 4)), Flat(), hidden, Dense(12)])
+        model.add(keras.layers.Reshape((3, 4)))
+        with pytest.raises(ValueError, match=f"model.*with_{name}"):
+            compression.save(model, tmp_path / "none.npz")
+    assert not os.listdir(tmp_path)
+
+
+SAVING = """
+import sys
+from nomalib import compression, learning
+from nomalib.network import Network
+models = [learning.imitation_network(Network(), seed) for seed in (0, 1)]
+while True:
+    for model in models:
+        compression.save(model, sys.argv[1])
+    print("twice", flush=True)
+"""
+
+
+def test_a_save_that_is_killed_leaves_the_old_file(tmp_path):
+    """Stopped at any moment, for what it then leaves is what it would leave if killed there."""
+    rng, path, midway = np.random.default_rng(6), tmp_path / "network.npz", 0
+    whole = set()
+    for seed in (0, 1):
+        compression.save(learning.imitation_network(Network(), seed), path)
+        whole.add(path.read_bytes())
+    path.unlink()
+    child = subprocess.Popen([sys.executable, "-c", SAVING, path], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"twice\n"
+        seen = set()
+        for _ in range(size("moments at which a save stops")):
+            sleep(rng.uniform(0.0, 0.05))
+            child.send_signal(signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)
+            seen.add(path.read_bytes())
+            midway += (tmp_path / "network.npz.unfinished").exists()
+            child.send_signal(signal.SIGCONT)
+    finally:
+        child.kill()
+        child.communicate()
+    print(f"{midway} moments in the middle of a save")
+    assert seen | {path.read_bytes()} <= whole and len(whole) == 2 and midway > 0
+
+
 def kinds_of_models():
     small = learning.imitation_network(NET, hidden=[5])
     return {
@@ -322,3 +381,70 @@ def test_only_the_snr_matters(gain):
                 np.testing.assert_allclose(found / net.budget, power / net.budget, atol=off)
     x = layers.features(polytope.reduce(mixed, gains, assignment), 3)
     assert np.isfinite(x).all()
+
+
+def in_extended_precision(net, gains, assignment):
+    """The problem with SNRs, and so all that is made of them, in 64 bits of mantissa on x86."""
+    p = problem(net, gains, assignment)
+    wide = np.asarray(gains, np.longdouble).reshape(p.gamma.shape)
+    return p._replace(gamma=np.longdouble(net.budget) / np.longdouble(net.noise) * wide**2)
+
+
+def test_rates_and_levels_in_extended_precision():
+    """Rates of any powers; and of single users the exact powers, by bisection of the level."""
+    rng, worst, left = np.random.default_rng(7), [0.0, 0.0], size("cells in extended precision")
+    for _ in range(left):
+        net = Network(**crowded_cell(rng))
+        gains, everyone = draw_gains(net, 20, rng), np.ones((net.n_subchannels, net.n_users), bool)
+        power = rng.exponential(size=gains.shape) ** 4
+        power *= net.budget / power.sum(axis=(1, 2), keepdims=True)
+        p = in_extended_precision(net, gains, everyone)
+        x = power.astype(np.longdouble) / np.longdouble(net.budget)
+        exact = np.log1p(p.gamma * x / (1 + (p.heard @ x[..., None])[..., 0]))
+        exact /= np.log(np.longdouble(2))
+        off = np.abs(rates.rates(net, gains, everyone, power) / exact - 1)
+        worst[0] = max(worst[0], float(off.max()))
+
+        alone = np.zeros_like(everyone)
+        alone[np.arange(net.n_subchannels), rng.integers(net.n_users, size=net.n_subchannels)] = (
+            True
+        )
+        found = water_filling.allocate(net, gains, alone)
+        inverse = 1 / in_extended_precision(net, gains, alone).gamma[:, alone]
+        least = np.expm1(np.longdouble(net.min_rate) * np.log(np.longdouble(2))) * inverse
+        low, high = np.zeros(len(gains), np.longdouble), 1 + inverse.max(axis=1)
+        for _ in range(80):
+            level = (low + high) / 2
+            x = np.maximum(least, level[:, None] - inverse)
+            over = x.sum(axis=1) > 1
+            low, high = np.where(over, low, level), np.where(over, level, high)
+        clear = np.abs(least.sum(axis=1) - 1) > 1e-12
+        at = found.feasible
+        np.testing.assert_array_equal(at[clear], (least.sum(axis=1) < 1)[clear])
+        off = np.abs(found.power[:, alone] / net.budget - x)[at]
+        worst[1] = max(worst[1], float(off.max(initial=0.0)))
+    print(f"{left} cells: rates to {worst[0]:.1e}, powers of single users to {worst[1]:.1e}")
+    assert worst[0] < 1e-12 and worst[1] < 1e-12
+
+
+def test_every_schedule_is_tried():
+    """Small cells: no schedule exceeds the joint bound, and no admitted swap is better."""
+    rng = np.random.default_rng(8)
+    for at in range(size("cells whose schedules are all tried")):
+        n, m, h, v = (3, 3, 2, 2) if at % 2 else (2, 4, 3, 1)
+        noise, residual = 10 ** rng.uniform(-4, 0), rng.choice([0.0, 0.01, 0.5, 1.0])
+        gain, least = rng.choice(CONVENTIONS), rng.choice([0.0, 0.01, 0.1])
+        net = Network(n, m, h, v, 43.0, noise, residual, least, str(gain))
+        gains, schedules = draw_gains(net, 1, rng)[0], every_assignment(net)
+        best = np.fmax.reduce(water_filling.allocate(net, *copies(gains, schedules)).sum_rate)
+        assert not best > joint_bound.upper_bound(net, gains) * (1 + 1e-9)
+        start = schedules[rng.integers(len(schedules))]
+        for rule in matching.RULES:
+            found = matching.paus(net, gains, start, rule=rule, moves=False)
+            if not np.isnan(found.sum_rate):
+                assert found.sum_rate <= best * (1 + 1e-9)
+                assert better_swap(net, gains, found.assignment, found.power, rule) is None
+
+
+def copies(gains, schedules):
+    return np.broadcast_to(gains, schedules.shape), schedules
