@@ -59,7 +59,9 @@ def allocate(
     Where the strongest user of a subchannel need not take all, the problem is not convex and the
     first optimum found is local. A restart then puts every subchannel on the split (stay, or the
     best known one) that is worth most at the current price of power, and is made only where that
-    promises a gain; a search over takers follows. The best of all runs is returned.
+    promises a gain; a search over takers follows. The best of all runs is returned, an optimum that
+    is local still: where little noise and an ε of 0 for some reward splits among several, it may be
+    some percent short of what `optimum` finds.
 
     Args:
         net, gains, assignment, weights: as of `polytope.reduce`.
