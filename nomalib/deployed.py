@@ -15,6 +15,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +71,10 @@ def load(path: str | Path) -> Artefact:
     """
     try:
         with open(path, "rb") as file:
+            # NumPy does not check the sum of a part whose size is damaged too
+            if damaged := ZipFile(file).testzip():
+                raise ValueError(f"{damaged} is damaged")
+            file.seek(0)
             stored = dict(np.load(file, allow_pickle=False))
         version, kind = int(stored["version"]), str(stored["kind"])
         shape = tuple(int(size) for size in stored["shape"])

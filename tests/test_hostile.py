@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import process_time, sleep
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -335,6 +336,22 @@ def test_damaged_artefacts_are_named_or_the_same(tmp_path):
                 continue
             np.testing.assert_array_equal(found, power)
     assert refused > 0.7 * (n // 4 * 4)
+
+
+def test_damage_behind_a_wrong_size_is_named(tmp_path):
+    """NumPy compares a part's sum only at its end, which the zip's directory says."""
+    path = tmp_path / "damaged.npz"
+    compression.save(kinds_of_models()["size-free"], path)
+    data = bytearray(path.read_bytes())
+    entry = data.rfind(b"PK\1\2", 0, data.rfind(b"kernel_0.npy"))
+    for size_at in (20, 24):  # as stored, and unpacked
+        data[entry + size_at + 2] ^= 0x10
+    with ZipFile(io.BytesIO(data)) as archive:
+        data[archive.getinfo("kernel_0.npy").header_offset + 200] ^= 1
+    path.write_bytes(data)
+    assert np.load(path)["kernel_0"].size
+    with pytest.raises(ValueError, match="damaged.npz is no artefact"):
+        deployed.load(path)
 
 
 def test_threads_share_a_model():
