@@ -132,7 +132,8 @@ def keep_better(shares, work, trial, f, u):
         for i in range(u.shape[0]):
             hear(i, shares.count[i], shares, trial, work.below)
             value -= rate(i, shares.count[i], shares, trial, work.below)
-        if value < f and trial.sum() <= 1.0 + 1e-14:
+        # of equals rounding must not choose: then powers would depend on the unit of the gains
+        if value < f - 1e-14 * (shares.least_rate - f) and trial.sum() <= 1.0 + 1e-14:
             f = value
             u[:] = trial
     return f
