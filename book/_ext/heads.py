@@ -34,7 +34,9 @@ class Head(SphinxTransform):
 
     def apply(self, **kwargs):
         at = Path(self.env.docname)
-        known = yaml.safe_load(Path(self.env.srcdir, "book/chapters.yml").read_text("utf-8"))
+        known = yaml.safe_load(
+            Path(self.env.srcdir, "book/chapters.yml").read_text(encoding="utf-8")
+        )
         if at.name not in known:
             return
         head = known[at.name]
