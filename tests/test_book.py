@@ -177,6 +177,22 @@ def test_values_that_a_run_was_given_are_folded(monkeypatch):
     assert ["hide-input" in each for each in folded] == [True, True, False]
 
 
+def test_folded_cells_in_a_row_are_one_bar(monkeypatch):
+    """Code without an output moves down to the next folded cell, past cells that do not show."""
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    shown, glued = {"data": {"text/plain": "1"}}, {"data": {"application/papermill.record/x": "1"}}
+
+    def cell(source, tags, *outputs):
+        return {"metadata": {"tags": tags}, "source": source, "outputs": list(outputs)}
+
+    folded = ["hide-input"]
+    cells = [cell("a", folded, glued), cell("b", ["remove-cell"]), cell(["c", "d"], folded, shown)]
+    cells += [cell("e", folded, shown), cell("f", folded), cell("g", []), cell("h", folded)]
+    cells = importlib.import_module("heads").join(cells)
+    assert ["".join(at["source"]) for at in cells] == ["b", "a\n\n\ncd", "e", "f", "g", "h"]
+    assert cells[1]["outputs"] == [glued, shown]
+
+
 @pytest.mark.parametrize("page", ["README.md", "book/index.md"])
 def test_the_five_lines_print_what_stands_below_them(page, capsys):
     text = (ROOT / page).read_text(encoding="utf-8")

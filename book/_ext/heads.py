@@ -1,11 +1,12 @@
 """A chapter's head: what it builds on, how long it takes to read, what one can do afterwards.
 
 The first two are in book/chapters.yml. The values that a run was given stand in a cell of their
-own, which papermill puts below the chapter's: both are folded.
+own, which papermill puts below the chapter's: both are folded. Folded cells in a row are one bar.
 """
 
 import json
 import math
+import re
 from pathlib import Path
 
 import yaml
@@ -55,13 +56,37 @@ class Head(SphinxTransform):
         title.parent.insert(place, nodes.container("", before, time, goal, classes=["head"]))
 
 
+def shows(cell):
+    """Whether a page has an output of the cell; what is only glued is in none."""
+    data = [out.get("data", {"text": ""}) for out in cell.get("outputs", [])]
+    return any(not kind.startswith("application/papermill") for kinds in data for kind in kinds)
+
+
+def join(cells):
+    """Moves folded code without an output of its own to the folded cell below it."""
+    kept, above = [], None
+    for cell in cells:
+        tags = {*cell["metadata"].get("tags", [])}
+        if tags == {"hide-input"}:
+            if above:
+                kept.remove(above)
+                cell["source"] = "\n\n\n".join("".join(c["source"]) for c in (above, cell))
+                cell["outputs"] = above["outputs"] + cell["outputs"]
+            above = None if shows(cell) else cell
+        elif not tags & {"remove-input", "remove-cell"} or shows(cell):
+            above = None
+        kept.append(cell)
+    return kept
+
+
 def fold(app, docname, source):
-    if "injected-parameters" in source[0]:
+    if re.match(r'\{\s*"cells"', source[0]):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
             tags = cell["metadata"].get("tags", [])
             if {"parameters", "injected-parameters"} & {*tags}:
                 tags.append("hide-input")
+        notebook["cells"] = join(notebook["cells"])
         source[0] = json.dumps(notebook)
 
 
