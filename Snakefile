@@ -144,12 +144,13 @@ rule book:
 
 
 # Numba compiles each kernel once, about a minute in all. Were every first job to do it, all cores
-# would compile the same; so one process runs the package's doctests, which call all kernels. Named
+# would compile the same; so the package's doctests run first, which call all kernels. Named
 # by the sources: one file for all would be made again, and what depends on it not looked at.
 rule kernels:
     output: touch(f"_runs/kernels/{code()}")
     message: "compiling nomalib"
-    shell: "{BIN:q}/pytest --quiet --doctest-modules nomalib"
+    threads: 2
+    shell: "{BIN:q}/pytest --quiet --doctest-modules nomalib --numprocesses {threads} --dist loadfile"
 
 
 # A notebook that fails does so again; what is tried again is one that was killed. (With something
