@@ -14,6 +14,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
+PARAMETERS = {"parameters", "injected-parameters"}  # tags of a chapter's values, and of a run's
 WORDS_A_MINUTE = 130  # of a text with formulas and figures
 
 
@@ -64,15 +65,15 @@ def shows(cell):
 
 def join(cells):
     """Moves folded code without an output of its own to the folded cell below it."""
-    kept, above = [], None
+    kept, above, given = [], None, False
     for cell in cells:
         tags = {*cell["metadata"].get("tags", [])}
-        if tags == {"hide-input"}:
-            if above:
+        if tags - PARAMETERS == {"hide-input"}:
+            if above and given == bool(tags & PARAMETERS):
                 kept.remove(above)
                 cell["source"] = "\n\n\n".join("".join(c["source"]) for c in (above, cell))
                 cell["outputs"] = above["outputs"] + cell["outputs"]
-            above = None if shows(cell) else cell
+            above, given = None if shows(cell) else cell, bool(tags & PARAMETERS)
         elif not tags & {"remove-input", "remove-cell"} or shows(cell):
             above = None
         kept.append(cell)
@@ -84,7 +85,7 @@ def fold(app, docname, source):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
             tags = cell["metadata"].get("tags", [])
-            if {"parameters", "injected-parameters"} & {*tags}:
+            if PARAMETERS & {*tags}:
                 tags.append("hide-input")
         notebook["cells"] = join(notebook["cells"])
         source[0] = json.dumps(notebook)
