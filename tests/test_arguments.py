@@ -1,19 +1,18 @@
 """Bad arguments are refused by a ValueError that names the argument, the value and what is allowed.
 
-`rates.rates` is given every corruption of every array, and all other public functions, which check
-by the same few lines, one of each array. A new public function is one row of CALLS.
+`rates.rates` is given every corruption of every array; all other public functions check by the same
+few lines, and are given one of each in `test_every_argument`.
 """
 
 import numpy as np
 import pytest
-from checks import same
+from test_every_argument import NET, PAPERS, SIZE_FREE, A, G, P
 
 from nomalib import (
     baselines,
     breakeven,
     channel,
     compression,
-    derivatives,
     fairness,
     interior_point,
     joint_bound,
@@ -24,20 +23,14 @@ from nomalib import (
     polytope,
     rates,
     schedules,
-    takers,
     water_filling,
 )
 from nomalib.network import Network, draw_gains, random_assignment
 
-NET = Network(n_subchannels=2, n_users=3, max_users_per_subchannel=2, max_subchannels_per_user=2)
 UNEVEN = Network(2, 3, sic_residual=[[0.1, 0.2, 0.3], [0.1, 0.1, 0.1]])
 EVERYONE = np.ones((2, 3), bool)
-GAINS = np.array([[0.5, 1.0, 2.0], [1.5, 1.0, 0.1]])
-ASSIGNMENT = np.array([[True, True, False], [False, True, True]])
-POWER = np.array([[5.0, 1.0, 0.0], [0.0, 3.0, 2.0]])
-GOOD = {"gains": GAINS, "assignment": ASSIGNMENT, "power": POWER}
+GOOD = {"gains": G, "assignment": A, "power": P}
 NAN, INF = float("nan"), float("inf")
-MODEL, SIZE_FREE = learning.imitation_network(NET), learning.equivariant_network()
 
 
 def with_value(value):
@@ -98,84 +91,7 @@ def test_a_bad_array_is_named(name, spoil, shown):
         rates.rates(NET, *arrays.values())
 
 
-DRAWS, POWERS = ("gains", "assignment"), ("gains", "assignment", "power")
-CALLS = {
-    "interference": (rates.interference, POWERS),
-    "sinr": (rates.sinr, POWERS),
-    "sum_rate": (rates.sum_rate, POWERS),
-    "qos_violation": (rates.qos_violation, POWERS),
-    "derivatives": (derivatives.derivatives, POWERS),
-    "eigenvalues": (derivatives.eigenvalues, POWERS),
-    "printed": (derivatives.printed, POWERS),
-    "swap_matching": (matching.swap_matching, POWERS),
-    "is_exchange_stable": (matching.is_exchange_stable, POWERS),
-    "repair": (learning.repair, POWERS),
-    "reduce": (polytope.reduce, DRAWS),
-    "interior_point": (interior_point.allocate, DRAWS),
-    "trace": (interior_point.trace, DRAWS),
-    "water_filling": (water_filling.allocate, DRAWS),
-    "optimum": (optimum.allocate, DRAWS),
-    "takers": (takers.allocate, DRAWS),
-    "paus": (matching.paus, DRAWS),
-    "size-free": (lambda *given: learning.allocate(SIZE_FREE, *given), DRAWS),
-    "imitation": (lambda *given: learning.allocate(MODEL, *given), DRAWS),
-    "imitate": (lambda *given: learning.imitate(MODEL, *given, POWER), DRAWS),
-    "prune": (lambda *given: compression.prune(MODEL, *given), DRAWS),
-    "upper_bound": (joint_bound.upper_bound, ("gains",)),
-    "at_price": (schedules.at_price, ("gains",)),
-    "deferred_acceptance": (schedules.deferred_acceptance, ("gains",)),
-    "greedy": (schedules.greedy, ("gains",)),
-    "linear_assignment": (schedules.linear_assignment, ("gains",)),
-    "near_far": (schedules.near_far, ("gains",)),
-    "one_each": (schedules.one_each, ("gains",)),
-    "equal_totals": (baselines.equal_totals, DRAWS),
-    "equal_power": (baselines.equal_power, ("assignment",)),
-    "random_power": (
-        lambda *given: baselines.random_power(*given, np.random.default_rng(0)),
-        ("assignment",),
-    ),
-}
-ONE_BAD = {"gains": "negative", "assignment": "a crowd", "power": "a user more"}
-
-
-@pytest.mark.parametrize("call, names", CALLS.values(), ids=CALLS)
-def test_every_public_function_checks_each_of_its_arrays(call, names):
-    for name in names:
-        tables = BAD_ASSIGNMENT if name == "assignment" else BAD_ARRAY
-        spoil, shown = tables[ONE_BAD[name]]
-        with pytest.raises(ValueError, match=rf"^{name}\b.*{shown}"):
-            call(NET, *((GOOD | {name: spoil(GOOD[name])})[one] for one in names))
-
-
-# of one draw, or of a batch
-ALONE = {"trace", "imitate", "prune"}
-
-
-@pytest.mark.parametrize("name", [name for name in CALLS if name not in ALONE])
-def test_leading_axes_are_kept_and_none_needs_a_draw(name):
-    call, names = CALLS[name]
-    many = np.random.default_rng(0).uniform(0.5, 1.5, (6, 1, 1))
-
-    def found(select):
-        batch = {"gains": select(many * GAINS), "assignment": ASSIGNMENT}
-        batch["power"] = select(many * POWER)
-        if names == ("assignment",):
-            batch["assignment"] = select(np.stack([ASSIGNMENT] * 6))
-        returned = call(NET, *(batch[one] for one in names))
-        return returned if isinstance(returned, tuple) else (returned,)
-
-    flat, folded = found(lambda x: x), found(lambda x: x.reshape(2, 3, 2, 3))
-    one, none = found(lambda x: x[0]), found(lambda x: x[:0])
-    for whole, fold, single, empty in zip(flat, folded, one, none, strict=True):
-        same([fold.reshape(whole.shape)], [whole])
-        assert empty.shape[0] == 0 and empty.ndim == whole.ndim
-        # a trace is as long as its batch needs, a network rounds as its batch is cut
-        width = None if np.ndim(single) == 0 else np.shape(single)[-1]
-        first = whole[0] if width is None else whole[0][..., :width]
-        np.testing.assert_allclose(single, first, rtol=1e-4, atol=1e-4)
-
-
-PAIR = GAINS, ASSIGNMENT
+PAIR = G, A
 RNG = np.random.default_rng(0)
 COUNTS = (-1, NAN, "many", 2.5, [1.0, 2.0], True, 2**31)
 FRACTIONS = (0.0, 1.0, NAN, True, "1e-8", None)
@@ -188,8 +104,8 @@ OPTIONS = [
     ("noise", (0.0, INF), lambda value: Network(noise=value)),
     ("min_rate", (-0.01, 1e-7, 41.0), lambda value: Network(min_rate=value)),
     ("weights", (-1.0, NAN, 1e10), lambda value: polytope.reduce(NET, *PAIR, [1.0, value, 0.0])),
-    ("weights", (-1.0, NAN), lambda value: joint_bound.upper_bound(NET, GAINS, [1.0, value, 0.0])),
-    ("weights", (-1.0, NAN), lambda value: schedules.greedy(NET, GAINS, [1.0, value, 0.0])),
+    ("weights", (-1.0, NAN), lambda value: joint_bound.upper_bound(NET, G, [1.0, value, 0.0])),
+    ("weights", (-1.0, NAN), lambda value: schedules.greedy(NET, G, [1.0, value, 0.0])),
     ("weights", (-1.0, NAN), lambda value: matching.paus(NET, *PAIR, weights=[1.0, value, 0.0])),
     ("sic_residual", (1.5, -0.5, NAN), lambda value: Network(sic_residual=value)),
     ("interference_gain", ("both",), lambda value: Network(interference_gain=value)),
@@ -198,7 +114,7 @@ OPTIONS = [
     ("n_draws", (-1,), lambda value: random_assignment(NET, RNG, value)),
     ("rng", (0, np.random, np.random.RandomState(0)), lambda value: draw_gains(NET, 3, value)),
     ("rng", (0,), lambda value: random_assignment(NET, value)),
-    ("rng", (0,), lambda value: baselines.random_power(NET, ASSIGNMENT, value)),
+    ("rng", (0,), lambda value: baselines.random_power(NET, A, value)),
     ("tol", FRACTIONS, lambda value: interior_point.allocate(NET, *PAIR, tol=value)),
     ("tol", (0.0,), lambda value: interior_point.trace(NET, *PAIR, tol=value)),
     ("kept", (0.0, 1.0), lambda value: interior_point.trace(NET, *PAIR, kept=value)),
@@ -209,14 +125,14 @@ OPTIONS = [
     ("rule", ("best", None), lambda value: matching.paus(NET, *PAIR, rule=value)),
     ("rule", ("best",), lambda value: matching.swap_matching(NET, *GOOD.values(), value)),
     ("power", (None,), lambda value: matching.swap_matching(NET, *PAIR, value)),
-    ("threshold", (1.5, NAN), lambda value: compression.prune(MODEL, NET, *PAIR, value)),
+    ("threshold", (1.5, NAN), lambda value: compression.prune(PAPERS, NET, *PAIR, value)),
     ("networks", ([], NET), lambda value: learning.maximise_sum_rate(SIZE_FREE, value)),
     *(
         (name, (0, -1, NAN, 0.5j, True), call)
         for name in ("epochs", "batch_size", "learning_rate")
         for call in (
             lambda value, name=name: learning.imitate(
-                MODEL, NET, GAINS[None], ASSIGNMENT, POWER[None], **{name: value}
+                PAPERS, NET, G[None], A, P[None], **{name: value}
             ),
             lambda value, name=name: learning.maximise_sum_rate(SIZE_FREE, [NET], **{name: value}),
         )
@@ -234,7 +150,7 @@ def test_a_bad_option_is_named(at):
 
 
 def give_labels(labels):
-    return lambda: learning.imitate(MODEL, NET, GAINS[None], ASSIGNMENT, labels)
+    return lambda: learning.imitate(PAPERS, NET, G[None], A, labels)
 
 
 def split(u):
@@ -251,7 +167,7 @@ REFUSED = {
         Network(2, 3, 2, 2, min_rate=[0.3, 0.2, 0.1]), *PAIR
     ),
     r"sic_residual differs .*nomalib\.optimum\.allocate": (
-        lambda: water_filling.allocate(UNEVEN, GAINS, EVERYONE)
+        lambda: water_filling.allocate(UNEVEN, G, EVERYONE)
     ),
     "assignment has 5 subchannels for user 0, draw 0; max_subchannels_per_user allows 4": lambda: (
         baselines.equal_power(
@@ -262,17 +178,17 @@ REFUSED = {
     "u holds -0.5": lambda: split([[1.5, -0.5], [0.0, 0.0]]),
     "u holds inf": lambda: split([[INF, 0.0], [0.0, 0.0]]),
     "u has dtype": lambda: split([["a", "b"]] * 2),
-    "gains has leading axes": lambda: interior_point.trace(NET, GAINS[None], ASSIGNMENT),
-    ".*infeasible": lambda: interior_point.trace(NET, 1e-6 * GAINS, ASSIGNMENT),
-    r"labels has shape \(1, 1, 3\)": give_labels(POWER[None, :1]),
-    "labels holds inf": give_labels(POWER[None] + INF),
-    "labels holds -1": give_labels(POWER[None] - 1.0),
-    "labels holds NaN in every draw": give_labels(POWER[None] + NAN),
+    "gains has leading axes": lambda: interior_point.trace(NET, G[None], A),
+    ".*infeasible": lambda: interior_point.trace(NET, 1e-6 * G, A),
+    r"labels has shape \(1, 1, 3\)": give_labels(P[None, :1]),
+    "labels holds inf": give_labels(P[None] + INF),
+    "labels holds -1": give_labels(P[None] - 1.0),
+    "labels holds NaN in every draw": give_labels(P[None] + NAN),
     r".*model takes gains of shape \(2, 3\)": lambda: learning.allocate(
-        MODEL, Network(2, 2), np.ones((2, 2)), np.eye(2, dtype=bool)
+        PAPERS, Network(2, 2), np.ones((2, 2)), np.eye(2, dtype=bool)
     ),
-    ".*5 users on a subchannel; the model takes 4": lambda: learning.allocate(
-        SIZE_FREE, Network(1, 5, 5), np.ones((1, 5)), np.ones((1, 5), bool)
+    ".*3 users on a subchannel; the model takes 2": lambda: learning.allocate(
+        SIZE_FREE, Network(1, 3, 3), np.ones((1, 3)), np.ones((1, 3), bool)
     ),
     "distance_m holds 0.0": lambda: channel.path_loss_db([100.0, 0.0]),
     "outer_m is 40": lambda: channel.draw_distances(3, RNG, 50.0, 40.0),
@@ -287,16 +203,16 @@ REFUSED = {
     "epsilon is 2": lambda: breakeven.fixed_level(10.0, 1.0, 2.0),
     "alpha is 0": lambda: breakeven.time_shared(10.0, 1.0, 0.0),
     "sharing is 'shared'": lambda: breakeven.adaptive(10.0, 1.0, 1.0, "shared"),
-    "alpha is -1": lambda: fairness.optimum(NET, GAINS, -1.0),
-    "owed is -1": lambda: fairness.optimum(NET, GAINS, owed=-1.0),
-    r"owed is \[1. 2.\]": lambda: fairness.optimum(NET, GAINS, owed=[1.0, 2.0]),
-    "tol is 0": lambda: fairness.optimum(NET, GAINS, tol=0.0),
-    "weights is": lambda: fairness.optimum(NET, GAINS, weights=[1.0, 0.0, 1.0]),
-    r"gains has shape \(1, 2, 3\)": lambda: fairness.optimum(NET, GAINS[None]),
+    "alpha is -1": lambda: fairness.optimum(NET, G, -1.0),
+    "owed is -1": lambda: fairness.optimum(NET, G, owed=-1.0),
+    r"owed is \[1. 2.\]": lambda: fairness.optimum(NET, G, owed=[1.0, 2.0]),
+    "tol is 0": lambda: fairness.optimum(NET, G, tol=0.0),
+    "weights is": lambda: fairness.optimum(NET, G, weights=[1.0, 0.0, 1.0]),
+    r"gains has shape \(1, 2, 3\)": lambda: fairness.optimum(NET, G[None]),
     "gains of user 2 are all 0": lambda: fairness.optimum(NET, np.eye(2, 3)),
-    "net has 2 subchannels and 3 users": lambda: orthogonal.whole_subchannels(NET, GAINS),
+    "net has 2 subchannels and 3 users": lambda: orthogonal.whole_subchannels(NET, G),
     ".*16 infeasible draws": lambda: learning.maximise_sum_rate(
-        learning.equivariant_network(), [Network(2, 2, min_rate=40.0)], batch_size=16
+        SIZE_FREE, [Network(2, 2, min_rate=40.0)], batch_size=16
     ),
 }
 

@@ -1,5 +1,5 @@
-"""Every public function × every wrong argument: a ValueError that names the argument; and none
-touches the random numbers of its caller.
+"""Every public function × every wrong argument: a ValueError that names the argument; leading axes
+are kept; and none touches the random numbers of its caller.
 
 A function that CALLS lacks fails the test: a new one is one row, with arguments that are right.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import same
 
 import nomalib
 from nomalib import (
@@ -53,7 +54,9 @@ ARTEFACT = deployed.Artefact(
     (deployed.Layer(np.zeros((12, 2), np.float32), np.zeros(2, np.float32), None),),
     26,
 )
-FRAME = fairness.optimum(CELL, G[:, :2], tol=0.1)
+FRAME = fairness.Frame(
+    np.zeros(1, int), np.ones(1), np.ones((1, 2)), np.full(2, 0.1), 0.1, 1.0, True
+)
 CALLS = {
     "network.dbm_to_watt": {"power_dbm": 30.0},
     "network.draw_gains": {"net": NET, "n_draws": 2, "rng": RNG},
@@ -227,6 +230,53 @@ def test_a_wrong_argument_is_named(name, tmp_path, monkeypatch):
             except Exception as error:
                 pytest.fail(f"{argument}={wrong!r}: {error!r}")
             assert isinstance(wrong, np.ndarray) or argument == value, f"{argument}={wrong!r} taken"
+
+
+# where an array must be refused, and what the error must show
+MUST = {
+    "gains": (-np.ones((2, 3)), "-1|shape"),
+    "assignment": (np.ones((2, 3), bool), "has 3 users on subchannel 0, draw 0"),
+    "power": (np.ones((2, 4)), r"shape \(2, 4\)"),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in CALLS if CALLS[n].keys() & MUST.keys()])
+def test_every_public_function_checks_each_of_its_arrays(name):
+    for argument in CALLS[name].keys() & MUST.keys():
+        wrong, shown = MUST[argument]
+        with pytest.raises(ValueError, match=rf"^{argument}\b.*({shown})"):
+            call(name, CALLS[name] | {argument: wrong})
+
+
+# of one draw, of a batch, or of what they average
+ALONE = "interior_point.trace fairness.optimum learning.imitate compression.prune rates.score"
+ALONE += " channel.complete_draws orthogonal.whole_subchannels"
+BATCHED = [n for n in CALLS if CALLS[n].keys() & {"gains", "assignment"} and n not in ALONE]
+
+
+@pytest.mark.parametrize("name", [*BATCHED, "the paper's network"])
+def test_leading_axes_are_kept_and_none_needs_a_draw(name):
+    many = np.random.default_rng(0).uniform(0.5, 1.5, (6, 1, 1))
+    right = CALLS.get(name, {"model": PAPERS} | DRAW)
+
+    def found(select):
+        given = right | {n: select(many * right[n]) for n in ("gains", "power") if n in right}
+        if "gains" not in right:
+            given["assignment"] = select(np.stack([A] * 6))
+        if "rng" in right:
+            given["rng"] = np.random.default_rng(0)
+        returned = call(name if name in CALLS else "learning.allocate", given)
+        return returned if isinstance(returned, tuple) else (returned,)
+
+    flat, folded = found(lambda x: x), found(lambda x: x.reshape(2, 3, *x.shape[1:]))
+    one, none = found(lambda x: x[0]), found(lambda x: x[:0])
+    for whole, fold, single, empty in zip(flat, folded, one, none, strict=True):
+        same([fold.reshape(whole.shape)], [whole])
+        assert empty.shape[0] == 0 and empty.ndim == whole.ndim
+        # a trace is as long as its batch needs, a network rounds as its batch is cut
+        width = None if np.ndim(single) == 0 else np.shape(single)[-1]
+        first = whole[0] if width is None else whole[0][..., :width]
+        np.testing.assert_allclose(single, first, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [*CALLS, "all others"])

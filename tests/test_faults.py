@@ -1,16 +1,15 @@
 """Faults under a running workflow: each is said, no finished run is lost, the next call completes.
 
-Here: a kernel and a papermill that are killed, two calls at once, a full disk, a read-only folder.
-In `test_workflow`: the scheduler killed.
+Here: a kernel and a papermill that are killed, a full disk, a read-only folder. In `test_workflow`:
+the scheduler killed, two calls at once.
 """
 
 import shutil
 import subprocess
-import time
 
 import pytest
 import small_project
-from small_project import CHAPTER, planned, snakemake, start, write_profile
+from small_project import CHAPTER, snakemake, start, write_profile
 
 from nomalib import records
 
@@ -61,22 +60,6 @@ def test_a_killed_kernel_and_a_killed_papermill(project):
     assert returncode == 0, said
     after = made(project)
     assert len(after) == 3 and before.items() <= after.items()
-    assert planned(project) == {}
-
-
-def test_two_calls_at_once(project):
-    write_profile(project, {"n_users": [1]})
-    first = start(project, "snakemake", CHAPTER)
-    while not (project / "_runs/lock").exists():
-        assert first.poll() is None
-        time.sleep(0.02)
-    returncode, said = snakemake(project, CHAPTER)
-    assert returncode != 0
-    assert "another call is at work in _runs/quick" in said and "Traceback" not in said, said
-    assert first.poll() is None  # it was still at work
-    said, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, said
-    assert len(made(project)) == 1
 
 
 namespaces = (

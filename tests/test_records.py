@@ -132,7 +132,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_record(tmp_path):
 def test_an_experiment_runs_from_the_projects_folder_and_from_book(tmp_path, monkeypatch):
     (tmp_path / "book/experiments").mkdir(parents=True)
     cell = nbformat.v4.new_code_cell(
-        "import time; time.sleep(1)\nfrom nomalib import records\n"
+        "import time; time.sleep(seed == 1)\nfrom nomalib import records\n"
         "records.write(record, {'seed': seed}, {'twice': 2 * seed})"
     )
     defaults = nbformat.v4.new_code_cell("seed = 0\nrecord = ''", metadata={"tags": ["parameters"]})

@@ -8,6 +8,7 @@ from checks import CONVENTIONS, draws
 from scipy.optimize import minimize
 
 from nomalib import optimum, polytope, subchannel
+from nomalib._draws import flat_shares, view
 from nomalib.network import Network
 
 
@@ -47,12 +48,13 @@ def test_value_gradient_and_curvature_equal_automatic_differentiation(k):
             continue
         u = rng.dirichlet(np.ones(k))[None]
         below, slopes, block = np.ones((1, k)), np.ones((1, k)), np.ones((1, k, k))
-        subchannel.hear(0, k, shares, u, below)
-        subchannel.slope(0, k, shares, u, below, slopes)
-        subchannel.curvature(0, k, shares, u, below, block)
+        draw = view(flat_shares(shares)[0], 0)
+        subchannel.hear(0, k, draw, u, below)
+        subchannel.slope(0, k, draw, u, below, slopes)
+        subchannel.curvature(0, k, draw, u, below, block)
         with jax.enable_x64(True):
             gradient, hessian = map(np.asarray, derived(u[0], shares))
-        value = subchannel.rate(0, k, shares, u, below)
+        value = subchannel.rate(0, k, draw, u, below)
         assert value == pytest.approx(excess(u[0], shares), rel=1e-12)
         np.testing.assert_allclose(slopes[0], gradient, atol=1e-9 * np.abs(gradient).max())
         lower, close = np.tril_indices(k), 1e-9 * np.abs(hessian).max()

@@ -10,28 +10,31 @@ executed notebook, with it, is OUTPUT.
 
 import argparse
 import builtins
+import json
 import os
 import sys
 from pathlib import Path
 
 import grids
-import nbformat
-import papermill
 import yaml
-from papermill.exceptions import PapermillExecutionError
+
+# The Snakefile, which only asks why a run failed, waits for neither nbformat nor papermill: those
+# are imported where a notebook is run or written.
 
 
 def why(notebook: str | Path) -> str | None:
     """The exception that an executed notebook ended with, in one line, or None."""
-    cells = papermill.iorw.load_notebook_node(str(notebook)).cells
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    found = [f"{e.ename}: {e.evalue}" for e in outputs if e.output_type == "error"]
+    found = [f"{e['ename']}: {e['evalue']}" for e in outputs if e["output_type"] == "error"]
     return " ".join(found[-1].split()) if found else None
 
 
 def note(path: Path, notebook: str, error: Exception) -> None:
     """Writes a notebook that ends with an error that no cell raised."""
-    stopped = papermill.iorw.load_notebook_node(notebook)
+    import nbformat
+
+    stopped = nbformat.read(notebook, as_version=4)
     said = {"ename": "ChildProcessError", "evalue": f"{error} ({type(error).__name__})"}
     output = nbformat.v4.new_output("error", traceback=[], **said)
     stopped.cells.append(nbformat.v4.new_code_cell("", outputs=[output]))
@@ -59,6 +62,9 @@ def main() -> int | str:
         grids.check("the parameters", asked.notebook, known, asked.parameters)
     except ValueError as error:
         return str(error)
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
     failed = asked.output.with_suffix(".failed.ipynb")
     unfinished = asked.output.with_suffix(f".{os.getpid()}.ipynb")
     if asked.attempt > 1 and failed.exists():
