@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nomalib._chain import Chain, empty_chain, link
 from nomalib._checks import Array
-from nomalib._compile import compiled
+from nomalib._compile import FIRST, compiled
 from nomalib._draws import Shares
 from nomalib._reduction import sort_users
 from nomalib._sets import keep_set, rows_of
@@ -76,7 +76,7 @@ def enter(i, chosen, count, draws, b, space):
             link(k, draws.gains[b, i, j], draws.t[j], draws.epsilon[i, j], draws, space.chain)
             k += 1
     draw = b % draws.weights.shape[0]
-    keep_set(space.row, i, k, 0, space.users, draw, draws, space.chain)
+    keep_set(space.row, i, k, FIRST, space.users, draw, draws, space.chain)
     return True
 
 
@@ -89,14 +89,14 @@ def choose(draws, b, price, everyone, space, score):
         count, best, most = candidates(i, draws, b, weights, everyone, space), 0, 0.0
         for chosen in range(1, 1 << count):
             if enter(i, chosen, count, draws, b, space):
-                value, _ = split_at(0, space.row, price, space.u)
+                value, _ = split_at(FIRST, space.row, price, space.u)
                 if value > most * (1.0 + 1e-12):
                     best, most = chosen, value
         if best > 0:
             enter(i, best, count, draws, b, space)
-            split_at(0, space.row, price, space.u)
+            split_at(FIRST, space.row, price, space.u)
             k, row, u = space.row.count[0], space.row, space.u
-            hear(0, k, row, u, space.below)
+            hear(FIRST, k, row, u, space.below)
             for slot in range(k):
                 if u[0, slot] > 0.0:
                     sinr = row.strength[0, slot] * u[0, slot] / space.below[0, slot]

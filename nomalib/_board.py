@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nomalib._chain import Chain, empty_chain, link, strongest_terms
 from nomalib._checks import Array
-from nomalib._compile import compiled, inlined, log1p
+from nomalib._compile import FIRST, compiled, inlined, log1p
 from nomalib._reduction import sort_users
 from nomalib._sets import best_rate, describe, most_at, sets_of
 from nomalib._starts import Takers, takers_of
@@ -196,7 +196,7 @@ def begin(draws, board, rule):
                 s += 1
     for i in range(n):
         first = board.users[i, 0]
-        recall(draws, board, rule, i, 0, first)
+        recall(draws, board, rule, i, FIRST, first)
         board.now[i] = board.after[i] = board.known[i, 0, first]
     value, price = worth_of(board, board.now, rule)
     for i in range(n):

@@ -50,6 +50,9 @@ def compiled(function: Callable) -> Any:
     return kernel
 
 
+# As an argument of a kernel: for a literal, Numba would compile the kernel once more.
+FIRST = np.int64(0)
+
 # into its caller, as Numba compiles that
 inlined = njit(error_model="numpy", inline="always")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nomalib._checks import Array
-from nomalib._compile import compiled
+from nomalib._compile import FIRST, compiled
 from nomalib._stages import bound_by_stages
 from nomalib.subchannel import give, split_at, worth
 
@@ -124,7 +124,7 @@ def search(i, shares, price, tolerance, space, u):
     value = complete(i, k, shares, price, new)
     for taker in range(k):
         strength, own = shares.strength[i, taker], shares.coupling[i, taker, taker]
-        give(0, taker, worth(price, strength, own, shares.weight[i, taker])[1], points)
+        give(FIRST, taker, worth(price, strength, own, shares.weight[i, taker])[1], points)
         if complete(i, k, shares, price, new) > value:
             value = new[3 * k]
             copy(new, best)

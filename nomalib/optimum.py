@@ -34,7 +34,7 @@ __all__ = ["Certified", "allocate", "certified_split"]
 
 _MAX_PRICES = 8
 _IPM_TOL = 1e-8
-_RESTARTS = 5
+_RESTARTS = np.int64(5)
 
 
 class Certified(NamedTuple):
