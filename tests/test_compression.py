@@ -30,10 +30,19 @@ def trained(draws):
 
 
 @pytest.fixture(scope="module")
-def artefacts(trained, tmp_path_factory):
-    """What is stored of each kind of model."""
+def models(trained, draws):
+    """One of each kind."""
     models = {"imitation": trained, "FFT": compression.circulant_network(NET)}
-    models |= {"int8": compression.quantise(trained), "size-free": learning.equivariant_network()}
+    pruned = compression.prune(trained, NET, *draws[:2], threshold=0.1)
+    return models | {
+        "int8": compression.quantise(pruned),
+        "size-free": learning.equivariant_network(),
+    }
+
+
+@pytest.fixture(scope="module")
+def artefacts(models, tmp_path_factory):
+    """What is stored of each kind of model."""
     stored, path = {}, tmp_path_factory.mktemp("kinds") / "network"  # without an ending: it is kept
     for kind, model in models.items():
         compression.save(model, path)
@@ -88,12 +97,11 @@ def test_pruning_takes_what_does_nothing_and_no_more(trained, draws):
     np.testing.assert_allclose(after, before, atol=1e-4)
 
 
-def test_artefacts_equal_keras_and_shrink(trained, draws, tmp_path):
+def test_artefacts_equal_keras_and_shrink(models, draws, tmp_path):
     gains, assignment, _ = draws
-    pruned = compression.prune(trained, NET, gains, assignment, threshold=0.1)
-    models = {"paper": trained, "int8": compression.quantise(pruned)}
     size = {}
-    for name, model in (models | {"FFT": compression.circulant_network(NET)}).items():
+    for name in ("imitation", "int8", "FFT"):
+        model = models[name]
         mine = deployed_power(model, NET, gains, assignment, tmp_path)
         keras_power = learning.allocate(model, NET, gains, assignment).power
         np.testing.assert_allclose(mine / NET.budget, keras_power / NET.budget, atol=1e-5)
@@ -103,8 +111,8 @@ def test_artefacts_equal_keras_and_shrink(trained, draws, tmp_path):
         if name != "int8":  # whose unread inputs and outputs are left out
             assert artefact.n_parameters == model.count_params()
         size[name] = (tmp_path / "network.npz").stat().st_size
-    assert size["int8"] < size["paper"] / 4
-    assert size["FFT"] < size["paper"] / 5
+    assert size["int8"] < size["imitation"] / 4
+    assert size["FFT"] < size["imitation"] / 5
 
 
 @pytest.mark.parametrize("gain", CONVENTIONS)
