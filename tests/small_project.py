@@ -33,7 +33,8 @@ def make(folder, parameters, code):
     # the rest of the package, with all that is to be compiled
     (folder / "nomalib/rates.py").write_text('""">>> 1\n1"""\n')
     ignored = " ".join(f"--ignore=nomalib/{name}.py" for name in ("network", "records", "plots"))
-    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {ignored}\n", encoding="utf-8")
+    options = f"--maxprocesses 1 {ignored}"  # one is enough for nothing to compile
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {options}\n", encoding="utf-8")
     _notebook(folder / "book/experiments/tiny.ipynb", parameters, code)
     _notebook(folder / "book/chapter.ipynb", 'records = ""', _READER)
     (folder / "book/index.md").write_text("# Book\n", encoding="utf-8")
