@@ -32,7 +32,7 @@ def make(folder, parameters, code):
         shutil.copy(ROOT / f"nomalib/{name}.py", folder / "nomalib")
     # the rest of the package, with all that is to be compiled
     (folder / "nomalib/rates.py").write_text('""">>> 1\n1"""\n')
-    ignored = " ".join(f"--ignore=nomalib/{name}.py" for name in ("network", "records", "plots"))
+    ignored = " ".join(f"--deselect=nomalib/{name}.py" for name in ("network", "records", "plots"))
     options = f"--maxprocesses 1 {ignored}"  # one is enough for nothing to compile
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {options}\n", encoding="utf-8")
     _notebook(folder / "book/experiments/tiny.ipynb", parameters, code)
