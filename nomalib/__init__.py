@@ -1,23 +1,26 @@
 """Resource management in downlink NOMA networks: allocation, learning and scheduling.
 
-In reading order; what is indented is a part of what stands above it. Imports go one way.
+In reading order; what is indented is a part of what stands above it. No import goes in a circle.
 
-    network         the cell: N subchannels, M users, budget, ε, R_min; draws of gains
+    network         the cell of (8)–(9): N subchannels, M users, budget, ε, R_min, caps; its draws
     rates           (1)–(7): SIC order, interference, SINR, rates, violation, score
-    polytope        R_min eliminated: shares of the spare power in, certified allocations out
+    polytope        C4, C5 eliminated: shares of the spare power in, certified allocations out
+      _draws          what a user passes, checked and laid out; the problem in shares
       _chain          the recursion behind it; _reduction, the reduction by it
     subchannel      φ, a subchannel at a price: value, derivatives, best split; all else uses it
       _perfect_sic    its closed form at ε = 0 and the receiver's gain; _pairs, of two users
     water_filling   the exact optimum where the strongest user takes all
     interior_point  the method of (10)–(11) for any ε and weights
       _starts         where it starts; _central_path, the method itself; _newton, its linear system
-    matching        scheduling by swaps, Algorithm 2 (PAUS)
+    matching        (13)–(14), Algorithm 2 (PAUS): swaps, each of which raises the rate (20)–(21)
       _swaps          its compiled loop; _board, a schedule in the making; _sets, what it is worth
-    learning        the paper's network, and one that is feasible by construction
+    learning        (12), (15)–(16), Algorithm 1: the paper's network; and one that is feasible
       layers          what both need of Keras beyond its own
       _imitated       what surrounds the former's output; _features, the latter's
 
-These nine are the core. Beside them:
+(5)–(6) are (4) at two and three users. (17)–(19) claim that some network comes near, and have no
+code. The labels of Algorithm 1 are those of `interior_point`. These eight, with
+`_central_path`, are the core. Beside them:
 
     baselines       Max and Rand; any totals, split exactly
     channel         cells with distances, and channels of others
@@ -40,8 +43,7 @@ value, the draw and what is allowed; what stands under "Raises" comes on top. On
 `plots`, the book's own, check no more than that. Arrays are float64,
 the batch first: gains (…, N, M), magnitudes; assignment bool; power [W], NaN where infeasible.
 
-`_draws` checks and lays out what a user passes, `_checks` has the rules of single arguments, and
-`_compile` says how kernels are compiled.
+`_checks` has the rules of single arguments, and `_compile` says how kernels are compiled.
 """
 
 import importlib as _importlib

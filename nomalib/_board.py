@@ -3,7 +3,7 @@
 Of a subchannel its `TERMS` are all that counts: the least power n, and the strength α and coupling
 q of its strongest user (`nomalib._chain`), or with weights a row of `nomalib._sets`; and a rate, at
 the fixed powers or at the least ones. Its score is what it adds to the sum rate, or at optimal
-powers to the bound (dual) of `nomalib.matching` at the present price λ; as long as no power meets
+powers to (swap-bound) of `nomalib.matching` at the present price λ; as long as no power meets
 R_min, it is −n. Terms are remembered until an exchange changes their subchannel, scores until one
 changes the price: few of the questions of a run are new.
 """
@@ -36,7 +36,7 @@ _NAMES = "need", "strength", "coupling", "rate", "short", "score", "price"
 TERMS = np.dtype([*((name, np.float64) for name in _NAMES), ("row", np.int64)])
 
 
-Rule = namedtuple("Rule", "powers guard moves most_held")
+Aim = namedtuple("Aim", "powers guard moves most_held")
 
 
 class Board(NamedTuple):

@@ -50,9 +50,9 @@ def empty_chain(slots):
 def link(row, gain, t, epsilon, draws, chain):
     """Enters the user of a slot into the chain."""
     gamma = draws.snr * gain * gain
-    gamma = 1.0 / (gamma if gamma >= LEAST_SNR else NO_SNR)
-    chain.noise[row] = gamma if draws.receiver else 1.0
-    chain.cost[row] = 1.0 if draws.receiver else gamma
+    noise = 1.0 / (gamma if gamma >= LEAST_SNR else NO_SNR)
+    chain.noise[row] = noise if draws.receiver else 1.0
+    chain.cost[row] = 1.0 if draws.receiver else noise
     chain.t[row] = t
     # nobody hears what is left of the strongest user's signal
     chain.epsilon[row] = epsilon = epsilon if row > 0 else 0.0
@@ -79,7 +79,7 @@ def follow_chain(k, chain):
 def strongest_terms(k, chain):
     """(n, α, q) of a subchannel of k ≥ 1 users: least power, strength and coupling of its first.
 
-    As `reduce_subchannel` has them, but for a power of 1 to spare; n is inf where R_min cannot be
+    As `reduce_subchannel` has them, for a spare power of 1; n is inf where R_min cannot be
     met. With V of the first user, V_11 = κ/((1 + t_1)(1 − κ)) and V_j1 = s_j/((1 + t_1)(1 − κ)).
     """
     first, kept = follow_chain(k, chain)

@@ -35,8 +35,9 @@ def compiled(function: Callable) -> Any:
     """A kernel: compiled by Numba, kept in the user's cache, dividing as NumPy does, GIL released.
 
     Numba takes a kernel from its cache while the file that it stands in has not changed; whether
-    the kernels that it calls have, it does not ask. Ours are asked for by all sources. Where no
-    folder for a cache can be written, each process compiles anew.
+    the kernels that it calls have, it does not ask. Ours are asked for by all sources; and what
+    holds a class that other sources had, and these have not, is none of ours. Where no folder for a
+    cache can be written, each process compiles anew.
     """
     if config.DISABLE_JIT:
         raise ImportError("NUMBA_DISABLE_JIT is set; nomalib's kernels must be compiled: unset it")
@@ -46,7 +47,16 @@ def compiled(function: Callable) -> Any:
     except RuntimeError:  # no folder
         _say_once()
         return make()(function)
-    kernel._cache._cache_file._source_stamp = source_hash()
+    cached = kernel._cache._cache_file
+    cached._source_stamp, load_index = source_hash(), cached._load_index
+
+    def load_ours() -> dict:
+        try:
+            return load_index()
+        except (AttributeError, ImportError):
+            return {}
+
+    cached._load_index = load_ours
     return kernel
 
 

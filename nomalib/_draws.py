@@ -83,6 +83,11 @@ def checked_draws(
     net: Network, gains: ArrayLike, assignment: ArrayLike
 ) -> tuple[Array, NDArray[np.bool_]]:
     """The one check of what a user passes to a solver: gains (…, N, M) and assignment."""
+    gains = checked_gains(net, gains)
+    return gains, checked_assignment(net, assignment, gains.shape)
+
+
+def checked_gains(net: Network, gains: ArrayLike) -> Array:
     check_network(net)
     gains = real_array("gains", gains)
     nm = (net.n_subchannels, net.n_users)
@@ -92,7 +97,7 @@ def checked_draws(
     if gains.size and not (gains.min() >= 0.0 and gains.max() <= largest):
         rule = f"magnitudes must lie in [0, {largest:.3g}], up to an SNR P_c g²/σ₀² of {MAX_SNR:g}"
         check_inside("gains", gains, (gains >= 0.0) & (gains <= largest), rule)
-    return gains, checked_assignment(net, assignment, gains.shape)
+    return gains
 
 
 def checked_weights(net: Network, weights: Weights, lead: tuple[int, ...]) -> Array:
@@ -110,6 +115,12 @@ def checked_weights(net: Network, weights: Weights, lead: tuple[int, ...]) -> Ar
     rule = "each must be 0 or in [1e-9, 1e9], and not all of a draw 0"
     check_inside("weights", weights[..., None, :], inside[..., None, :], rule)
     return weights.reshape(-1, net.n_users)
+
+
+def pair_weights(net: Network, weights: Weights, lead: tuple[int, ...]) -> Array:
+    """The same to multiply pairs (…, N, M) with: (1, M) or (…, 1, M)."""
+    checked = checked_weights(net, weights, lead)
+    return checked if len(checked) == 1 else checked.reshape(*lead, 1, net.n_users)
 
 
 def checked_assignment(

@@ -21,10 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib._checks import Array, Weights
 from nomalib._compile import compiled, inlined
 from nomalib._draws import Shares, flat_draws, view
+from nomalib._pairs import give
 from nomalib._starts import level_of, spread_evenly, takers_of
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
-from nomalib.subchannel import give, hear, slope, worth
+from nomalib.subchannel import hear, slope, worth_alone
 
 # Of a logit: what standing 1 or −1 counts, and what a correction counts at most. It is the larger,
 # so that no slot is out of reach of training.
@@ -120,9 +121,7 @@ def take_worth_most(shares, price, takers, alone, worths):
     for i in range(takers.slot.shape[0]):
         best, most = 0, 0.0
         for k in range(shares.count[i]):
-            value, alone[i, k] = worth(
-                price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k]
-            )
+            value, alone[i, k] = worth_alone(i, k, shares, price)
             worths[i, k] = value
             if k == 0 or value > most and not shares.strongest[i]:
                 best, most = k, value

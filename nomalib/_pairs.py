@@ -30,12 +30,13 @@ def give(i, taker, share, u):
 def balance(w, mine, hers, total):
     """How a user a, of SINR (α, Q_aa, Q_ab) = `mine`, shares a total with b; the share of a.
 
-    With u_b = total − u_a each rate is the logarithm of a quotient of affine functions, the slopes
-    are w_a A/(T_a D_a) and −w_b B/(T_b D_b), and where their sum is 0 is a quadratic in u_a. The
+    With u_b = X − u_a, X the total, each rate is the logarithm of a quotient of affine functions,
+    the slopes are w_a A/(T_a D_a) and −w_b B/(T_b D_b) with A = α_a (1 + Q_ab X) and
+    B = α_b (1 + Q_ba X), and where their sum is 0 is a quadratic in u_a. The
     root at which the sum falls is the one maximum inside, if there is one; else NaN.
     """
     (wa, wb), (a, qaa, qab), (b, qbb, qba) = w, mine, hers
-    # D = d0 + d1 u_a, T = t0 + t1 u_a
+    # D_a = d0 + d1 u_a, T_a = t0 + t1 u_a; D_b = e0 + e1 u_a, T_b = s0 + s1 u_a
     d0, d1, e0, e1 = 1.0 + qab * total, qaa - qab, 1.0 + qbb * total, qba - qbb
     t0, t1, s0, s1 = d0, d1 + a, e0 + b * total, e1 - b
     left, right = wa * a * d0, wb * b * (1.0 + qba * total)

@@ -70,18 +70,18 @@ def name_takers(i, at, draws, shares):
     more and R_min is 0 for all (it alone makes the most of all power), or the others have one ε,
     which is 0 or the strongest has the largest R_min (theorem of `nomalib.water_filling`).
     """
-    heaviest, most_owed, lowest, highest = 0.0, 0.0, 1.0, 0.0
+    heaviest, highest_t, lowest, highest = 0.0, 0.0, 1.0, 0.0
     for slot in range(shares.count[at]):
         j = shares.users[at, slot]
         heaviest = max(heaviest, shares.weight[at, slot])
-        most_owed = max(most_owed, draws.t[j])
+        highest_t = max(highest_t, draws.t[j])
         if slot > 0:
             lowest = min(lowest, draws.epsilon[i, j])
             highest = max(highest, draws.epsilon[i, j])
-    owed_most = shares.count[at] == 0 or most_owed == draws.t[shares.users[at, 0]]
+    first_is_owed_most = shares.count[at] == 0 or highest_t == draws.t[shares.users[at, 0]]
     one_epsilon = lowest >= highest
-    at_most = highest == 0.0 or (one_epsilon and owed_most) or most_owed == 0.0
-    shares.strongest[at] = at_most and heaviest == shares.weight[at, 0]
+    others_stay = highest == 0.0 or (one_epsilon and first_is_owed_most) or highest_t == 0.0
+    shares.strongest[at] = others_stay and heaviest == shares.weight[at, 0]
     shares.single[at] = shares.strongest[at] or (
         one_epsilon and (lowest == 1.0 or not draws.receiver)
     )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from nomalib._checks import Array
 from nomalib._compile import FIRST, compiled
+from nomalib._pairs import give
 from nomalib._stages import bound_by_stages
-from nomalib.subchannel import give, split_at, worth
+from nomalib.subchannel import split_at, worth_alone
 
 # Users on a subchannel whose splits are searched. The bound for more is by stages.
 FEW = 5
@@ -123,8 +124,7 @@ def search(i, shares, price, tolerance, space, u):
     copy(best, new[:k])
     value = complete(i, k, shares, price, new)
     for taker in range(k):
-        strength, own = shares.strength[i, taker], shares.coupling[i, taker, taker]
-        give(FIRST, taker, worth(price, strength, own, shares.weight[i, taker])[1], points)
+        give(FIRST, taker, worth_alone(i, taker, shares, price)[1], points)
         if complete(i, k, shares, price, new) > value:
             value = new[3 * k]
             copy(new, best)

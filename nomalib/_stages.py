@@ -15,7 +15,7 @@ u_k ≤ 1, but not of Σ u ≤ 1, which at a price near the best one costs nothi
 import numpy as np
 
 from nomalib._compile import compiled, inlined
-from nomalib.subchannel import share_at
+from nomalib._pairs import share_at
 
 
 @inlined

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from nomalib._checks import Array
 from nomalib._compile import compiled, inlined, log1p
-from nomalib.subchannel import best_taker, give, hear, rate, slope, split_at, worth
+from nomalib._pairs import give
+from nomalib.subchannel import best_taker, rate, split_at, value_and_price, worth_alone
 from nomalib.water_filling import fill
 
 # What a start keeps of itself when it is mixed with even shares. The method then begins with a
@@ -126,14 +127,7 @@ def start_by_price(shares, u, work, start):
 
     False if that promises no gain, by the Lagrangian.
     """
-    price, value = 0.0, 0.0
-    for i in range(u.shape[0]):
-        k = shares.count[i]
-        hear(i, k, shares, u, work.below)
-        value += rate(i, k, shares, u, work.below)
-        slope(i, k, shares, u, work.below, work.slopes)
-        for j in range(k):
-            price += u[i, j] * work.slopes[i, j]
+    value, price = value_and_price(shares, u, work.below, work.slopes)
     if not price > 0.0:
         return False
     promised = 0.0
@@ -164,16 +158,9 @@ def swap_takers(shares, takers):
         price, where, who = 1.0 / level, -1, 0
         for i in range(takers.slot.shape[0]):
             taker = takers.slot[i]
-            most = worth(
-                price,
-                shares.strength[i, taker],
-                shares.coupling[i, taker, taker],
-                shares.weight[i, taker],
-            )[0]
+            most, _ = worth_alone(i, taker, shares, price)
             for k in range(0 if shares.strongest[i] else shares.count[i]):
-                more = worth(
-                    price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k]
-                )[0]
+                more, _ = worth_alone(i, k, shares, price)
                 if k == taker or not more > most:
                     continue
                 takers.slot[i] = k

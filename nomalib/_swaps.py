@@ -16,8 +16,8 @@ from nomalib._board import (
     FEASIBLE,
     FIXED,
     QOS,
+    Aim,
     Board,
-    Rule,
     begin,
     put,
     recall,
@@ -43,7 +43,7 @@ def exchange(
     at: NDArray[np.int64],
     start: NDArray[np.bool_],
     power: Array | None,
-    rule: Rule,
+    rule: Aim,
     general: bool,
     room: int = 0,
 ) -> tuple[NDArray[np.bool_], Array, NDArray[np.int64], Array]:
@@ -51,7 +51,7 @@ def exchange(
 
     `general` says whether at optimal powers others than the strongest may take all.
     """
-    assignment = np.array(np.broadcast_to(start, (len(at), *draws.gains.shape[1:])))
+    assignment = np.array(np.broadcast_to(start, (len(at), *draws.gains.shape[1:])), order="C")
     share = np.zeros(assignment.shape) if power is None else power / net.budget
     n_swaps, trace = np.zeros(len(at), np.int64), np.full((len(at), room), np.nan)
     slots = min(net.max_users_per_subchannel, net.n_users) if rule.moves else draws.slots

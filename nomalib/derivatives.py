@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Array, Weights
-from nomalib._draws import checked_weights
+from nomalib._draws import pair_weights
 from nomalib.network import Network
 from nomalib.rates import checked, heard_interference, sic_order
 
@@ -59,11 +59,10 @@ def derivatives(
 
 
 def _derivatives(net, gains, assigned, power, weights) -> Derivatives:
-    weight = checked_weights(net, weights, gains.shape[:-2])
-    weight = weight[0] if len(weight) == 1 else weight.reshape(*gains.shape[:-2], 1, net.n_users)
     above, below, rise, heard = _affine_parts(net, gains, assigned, power)
     by_interference = heard / below[..., None]
     by_total = rise / above[..., None]
+    weight = pair_weights(net, weights, gains.shape[:-2])
     weight = np.broadcast_to(weight, gains.shape)[..., None]
     gradient = (weight * (by_interference - by_total)).sum(axis=-2)
     hessian = np.swapaxes(by_total, -1, -2) @ (weight * by_total)

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Array, Weights, checked_alpha, checked_number, real_array
-from nomalib._draws import checked_draws
+from nomalib._draws import checked_gains
 from nomalib._parts import NATS, Parts, Sets, alone, best_parts, every_set, joined
 from nomalib._utility import Goal, least, level_of, master, rate_of, refined, tangents, utility
-from nomalib.network import Network, check_network
+from nomalib.network import Network
 
 __all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
 
@@ -215,10 +215,7 @@ def _checked_weights(weights: Weights, m: int) -> Array:
 
 def _checked_frame(net: Network, gains: ArrayLike, owed: ArrayLike) -> tuple[Array, Array]:
     """Gains of one draw, and the rates owed [nats], (M,)."""
-    check_network(net)
-    one = np.zeros((net.n_subchannels, net.n_users), dtype=bool)
-    one[0, 0] = True
-    gains, _ = checked_draws(net, gains, one)
+    gains = checked_gains(net, gains)
     if gains.ndim != 2:
         raise ValueError(f"gains has shape {gains.shape}; it must be one draw, (N, M)")
     if not gains.any(axis=0).all():

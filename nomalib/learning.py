@@ -160,10 +160,8 @@ def maximise_sum_rate(
     """
     epochs, size = checked_count("epochs", epochs, 1), checked_count("batch_size", batch_size, 1)
     rate = checked_number("learning_rate", learning_rate, 1e-30, 1e30)
-    steps, seed = (
-        checked_count("steps_per_epoch", steps_per_epoch, 1),
-        checked_count("seed", seed, 0),
-    )
+    steps = checked_count("steps_per_epoch", steps_per_epoch, 1)
+    seed = checked_count("seed", seed, 0)
     listed = isinstance(networks, (list, tuple)) and networks
     if not (listed and all(isinstance(net, Network) for net in networks)):
         raise ValueError(f"networks is {networks!r}; it must be a list of at least one Network")

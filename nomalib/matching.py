@@ -14,10 +14,11 @@ At optimal powers a subchannel matters only by its least power n_i and the stren
 q_i of its strongest user (`nomalib.polytope`, `nomalib.water_filling`), who takes all that others
 need not. For any price λ > 0 of power the optimum is at most
 
-    λ + Σ_i φ_i(λ),  φ_i(λ) = Σ_j R_min,j + max_x [log(1 + α_i x/(1 + q_i x)) − λ (x + n_i)]  (dual)
+    λ + Σ_i ψ_i(λ),  ψ_i(λ) = Σ_j w_j R_min,j + φ_i(λ) − λ n_i  [nats],               (swap-bound)
 
-with equality at its own λ. A swap that does not raise φ_i1 + φ_i2 at the present λ can therefore
-not raise the optimum; only the few others need a new water level.
+φ_i of (phi) with the price of the whole budget, and with equality at its own λ. A swap that does
+not raise ψ_i1 + ψ_i2 at the present λ can therefore not raise the optimum; only the few others need
+a new water level.
 
 Where weights, ε or R_min differ, so that the strongest user need not take all, the best known split
 at λ stands in for it, and for the optimum what `nomalib.takers` reaches. Both are exact, the latter
@@ -142,8 +143,8 @@ def paus(
            for its schedule. At fixed ones: the same for least power, where R_min cannot be met.
         3. At fixed powers: (a) swap matching, (b) the allocator's powers, while these help.
 
-    As printed it is `rule="rate", moves=False`, but for (b), kept only where it raises the rate: as
-    printed, the loop cycles in some 4 % of runs; so it ends, but R_min may be broken.
+    As printed it is `rule="rate", moves=False`, but without step 2, and (b) is kept even where it
+    lowers the rate: so the loop cycles in some 4 % of runs. Here it ends, but R_min may be broken.
 
     `allocate` is any allocator (net, gains, assignment, and weights if there are some); all else is
     as of `swap_matching`.
@@ -212,22 +213,25 @@ def is_exchange_stable(
 
 
 def others_may_take(net: Network, draws: Draws) -> bool:
-    """Whether on some subchannel another user than the strongest may take all the spare power."""
+    """Whether on some subchannel another user than the strongest may take all the spare power.
+
+    The rule of `_reduction.name_takers`, for all sets of users at once.
+    """
     weighted = bool(np.ptp(draws.weights, axis=1).any())
-    heard = net.epsilon[(net.epsilon > 0.0).any(axis=1)]
-    alone = net.max_users_per_subchannel == 1 or not (net.min_rates.any() and heard.size)
-    uneven = np.ptp(heard, axis=1).any() or np.ptp(net.min_rates) > 0.0
-    return weighted or bool(not alone and uneven)
+    imperfect = net.epsilon[(net.epsilon > 0.0).any(axis=1)]
+    strongest = net.max_users_per_subchannel == 1 or not (net.min_rates.any() and imperfect.size)
+    uneven = np.ptp(imperfect, axis=1).any() or np.ptp(net.min_rates) > 0.0
+    return weighted or bool(not strongest and uneven)
 
 
-def _aim(net: Network, rule: Rule, moves: bool) -> _board.Rule:
+def _aim(net: Network, rule: Rule, moves: bool) -> _board.Aim:
     check_choice("rule", rule, RULES)
-    return _board.Rule(*RULES[rule], checked_flag("moves", moves), net.max_subchannels_per_user)
+    return _board.Aim(*RULES[rule], checked_flag("moves", moves), net.max_subchannels_per_user)
 
 
 def _weights(draws: Draws, at: NDArray[np.int64]) -> Array:
     """Weights of the draws `at`, (M,) or one row for each."""
-    return draws.weights[at] if len(draws.weights) > 1 else draws.weights[0]
+    return draws.weights[0] if len(draws.weights) == 1 else draws.weights[at]
 
 
 def _sum_rates(net, draws, at, assignment, power):

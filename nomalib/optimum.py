@@ -25,6 +25,7 @@ from nomalib._checks import Array, Weights, checked_count, checked_fraction, che
 from nomalib._compile import compiled
 from nomalib._draws import Shares, flat_draws, flat_shares, view, with_axes
 from nomalib._newton import workspace
+from nomalib._pairs import give
 from nomalib._search import FEW, bound_split, cell_space, price_bound
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
@@ -97,7 +98,8 @@ def certified_split(
 ) -> Certified:
     """The best known split of every subchannel at a price, under a certified bound.
 
-    Of up to five users it is found by search; of more it has one taker, or is that of perfect SIC.
+    Of up to five users it is found by search; of more it is that of one or two users, or of perfect
+    SIC.
 
     Args:
         shares: the problem, of `polytope.reduce`.
@@ -174,10 +176,11 @@ def solve(shares, tol, work, takers, space, u, trial):
         # power buys nothing, however it is split
         return 0, 0.0
     for _ in range(2):
-        # from the strongest users, then from those who have most where that led
+        # from the takers that `interior_point.solve` left, as a rule those that its search reached
+        # from the strongest users; then from those who have most where that led
         starts.swap_takers(shares, takers)
         for i in range(u.shape[0]):
-            starts.give(i, takers.slot[i], takers.share[i], trial)
+            give(i, takers.slot[i], takers.share[i], trial)
         f = keep_better(shares, work, trial, f, u)
         for i in range(u.shape[0]):
             takers.slot[i] = u[i].argmax()
@@ -217,9 +220,9 @@ def solve(shares, tol, work, takers, space, u, trial):
 def _allocate_draws(shares, tol, work, takers, space, u, n_iter, gap):
     trial = np.zeros(u.shape[1:])
     for b in range(u.shape[0]):
-        draw = view(shares, b)
         if not shares.spare[b] >= 0.0:
             continue
+        draw = view(shares, b)
         if draw.strongest.all():
             n_iter[b], gap[b] = water_filling.solve(draw, takers.share, u[b])
         else:

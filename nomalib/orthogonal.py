@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment, minimize_scalar
 
 from nomalib import water_filling
 from nomalib._checks import Array
-from nomalib._draws import checked_draws
+from nomalib._draws import checked_gains
 from nomalib.network import Network, check_network
 
 __all__ = ["Whole", "whole_subchannels"]
@@ -54,7 +54,7 @@ def whole_subchannels(net: Network, gains: ArrayLike) -> Whole:
         raise ValueError(
             f"net has {n} subchannels and {net.n_users} users; one each takes as many of both"
         )
-    gains, _ = checked_draws(net, gains, np.eye(n, dtype=bool))
+    gains = checked_gains(net, gains)
     if gains.ndim != 2:
         raise ValueError(f"gains has shape {gains.shape}; it must be one draw, (N, N)")
     noise = net.noise / (net.budget * np.maximum(gains, 1e-150) ** 2)  # in budgets

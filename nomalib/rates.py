@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Array, Weights, check_inside, checked_number, real_array
-from nomalib._draws import checked_draws, checked_weights
+from nomalib._draws import checked_draws, pair_weights
 from nomalib.network import Network
 
 __all__ = [
@@ -140,10 +140,8 @@ def sum_rate(
     4.0
     """
     gains, _, spent = checked(net, gains, assignment, power)
-    weight = checked_weights(net, weights, gains.shape[:-2])
-    found = pair_rates(net, gains, spent)
-    weight = weight.reshape((1, -1) if len(weight) == 1 else (*gains.shape[:-2], 1, net.n_users))
-    return (found * weight).sum(axis=(-2, -1))
+    weight = pair_weights(net, weights, gains.shape[:-2])
+    return (pair_rates(net, gains, spent) * weight).sum(axis=(-2, -1))
 
 
 def qos_violation(

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from nomalib import _best_sets, takers
 from nomalib._checks import Array, Weights, checked_count
-from nomalib._draws import checked_draws, checked_weights, flat_draws
+from nomalib._draws import checked_gains, flat_draws, pair_weights
 from nomalib.network import Network, check_network
 from nomalib.polytope import over_draws
 
@@ -56,24 +56,25 @@ def one_each(net: Network, gains: ArrayLike, weights: Weights = None, rounds: in
            [ True, False]])
     """
     rounds = checked_count("rounds", rounds, 0)
-    score, weight = _scores(net, gains, weights), _of_pairs(net, gains, weights)
+    score, weight = _scores(net, gains, weights), pair_weights(net, weights, np.shape(gains)[:-2])
     noise = net.noise / net.budget / np.maximum(np.asarray(gains, float), 1e-150) ** 2
     found = best = _assign(score, net.max_subchannels_per_user)
     alone = replace(net, min_rate=0.0)
-    rate = takers.allocate(alone, gains, best, weights).sum_rate
+    spent = takers.allocate(alone, gains, best, weights)
+    rate = spent.sum_rate
     for _ in range(rounds):
-        power = takers.allocate(alone, gains, found, weights).power / net.budget
+        power = spent.power / net.budget
         # w/(x + 1/γ) of every subchannel with power
         price = (weight * found / (power + noise)).max(axis=(-2, -1), keepdims=True)
         x = np.maximum(0.0, weight / price - noise)
         worth = weight * np.log1p(x / noise) - price * x
         found = _assign(worth, net.max_subchannels_per_user)
-        reached = takers.allocate(alone, gains, found, weights).sum_rate
-        better = reached > rate * (1 + 1e-12)
+        spent = takers.allocate(alone, gains, found, weights)
+        better = spent.sum_rate > rate * (1 + 1e-12)
         if not np.any(better):
             break
         best = np.where(better[..., None, None], found, best)
-        rate = np.maximum(rate, reached)
+        rate = np.maximum(rate, spent.sum_rate)
     return best
 
 
@@ -159,18 +160,10 @@ def at_price(net: Network, gains: ArrayLike, weights: Weights = None) -> Schedul
     return _fill(single, _scores(net, gains, weights), found)
 
 
-def _of_pairs(net: Network, gains: ArrayLike, weights: Weights) -> Array:
-    """Weights of the users, (1, M) or (…, 1, M)."""
-    lead = np.shape(gains)[:-2]
-    weight = checked_weights(net, weights, lead)
-    return weight.reshape((*lead, 1, net.n_users) if len(weight) > 1 else (1, net.n_users))
-
-
 def _scores(net: Network, gains: ArrayLike, weights: Weights) -> Array:
-    check_network(net)
-    strong, _ = checked_draws(net, gains, np.eye(net.n_subchannels, net.n_users, dtype=bool))
+    strong = checked_gains(net, gains)
     snr = net.budget / net.n_subchannels / net.noise * strong**2
-    return _of_pairs(net, strong, weights) * np.log2(1.0 + snr)
+    return pair_weights(net, weights, strong.shape[:-2]) * np.log2(1.0 + snr)
 
 
 def _fill(net: Network, score: Array, start: Schedule | None = None) -> Schedule:

@@ -3,15 +3,16 @@
 Interference stays inside a subchannel; only the budget couples subchannels. At a price λ of power
 each of them stands alone, with its shares u of the spare power (`nomalib.polytope`):
 
-    φ(λ) = max { R(u) − λ Σ u : u ≥ 0 },    R(u) = Σ_j w_j log(1 + α_j u_j / D_j),            (phi)
+    φ(λ) = max { R(u) − λ Σ u : u ≥ 0, Σ u ≤ 1 },   R(u) = Σ_j w_j log(1 + α_j u_j / D_j),    (phi)
 
 D_j = 1 + Σ_k Q_jk u_k the interference plus noise of slot j, T_j = D_j + α_j u_j, w_j its weight;
 in nats above the least rates. λ + Σ φ(λ) over the subchannels bounds every allocation from above.
+Perfect SIC is solved without Σ u ≤ 1, which only raises the bound.
 
 Where one user takes all, its best share x has w α = λ (1 + q x)(1 + (q + α) x), q = Q_kk: with the
 level ℓ = w/λ
 
-    q (q + α) x² + (2q + α) x = α ℓ − 1   where ℓ > 1/α,   x = 0 elsewhere.                 (taker)
+    q (q + α) x² + (2q + α) x = α ℓ − 1   where ℓ > 1/α,  x = 0 elsewhere, and at most 1.   (taker)
 
 With the interferer's gain and one ε, one user takes all (`nomalib.takers`); with the receiver's
 gain there is a closed form where SIC is perfect (`nomalib._perfect_sic`). Elsewhere the best known
@@ -98,14 +99,18 @@ def worth(price, strength, coupling, weight):
     return weight * log1p(strength * x / (1.0 + coupling * x)) - price * x, x
 
 
+@inlined
+def worth_alone(i, k, shares, price):
+    """`worth` of slot k of subchannel i."""
+    return worth(price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k])
+
+
 @compiled
 def best_taker(i, shares, price):
     """The slot that is worth most alone, its worth and its share."""
     best, most, share = 0, 0.0, 0.0
     for k in range(shares.count[i]):
-        value, x = worth(
-            price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k]
-        )
+        value, x = worth_alone(i, k, shares, price)
         if value > most:
             best, most, share = k, value, x
     return best, most, share
@@ -121,9 +126,7 @@ def split_at(i, shares, price, u):
     taker, value, share = best_taker(i, shares, price)
     if shares.strongest[i]:
         taker = 0
-        value, share = worth(
-            price, shares.strength[i, 0], shares.coupling[i, 0, 0], shares.weight[i, 0]
-        )
+        value, share = worth_alone(i, 0, shares, price)
     give(i, taker, share, u)
     if not shares.single[i]:
         value = best_pair(i, shares, price, value, u)
@@ -131,14 +134,9 @@ def split_at(i, shares, price, u):
 
 
 @compiled
-def certify(shares, u, below, slopes):
-    """R(u) of one draw [nats], and its scaled KKT residual at its own price Σ u ∂R/∂u.
-
-    Largest of: what a slope is above the price; complementarity Σ u (price − slope)₊; both relative
-    to the weighted sum rate, as what the budget can buy; and what u misses of a sum of 1. 0 where
-    power buys no rate: then all powers are alike. `below` and `slopes` are workspaces.
-    """
-    value, price, total = 0.0, 0.0, 0.0
+def value_and_price(shares, u, below, slopes):
+    """R(u) of one draw [nats], and Σ u ∂R/∂u; writes D and the slopes."""
+    value, price = 0.0, 0.0
     for i in range(u.shape[0]):
         k = shares.count[i]
         hear(i, k, shares, u, below)
@@ -146,6 +144,21 @@ def certify(shares, u, below, slopes):
         slope(i, k, shares, u, below, slopes)
         for j in range(k):
             price += u[i, j] * slopes[i, j]
+    return value, price
+
+
+@compiled
+def certify(shares, u, below, slopes):
+    """R(u) of one draw [nats], and its scaled KKT residual at its own price Σ u ∂R/∂u.
+
+    Largest of: what a slope is above the price; complementarity Σ u (price − slope)₊; both relative
+    to the weighted sum rate; and what u misses of a sum of 1. Where power buys no rate, all powers
+    are alike. `below` and `slopes` are workspaces.
+    """
+    value, price = value_and_price(shares, u, below, slopes)
+    total = 0.0
+    for i in range(u.shape[0]):
+        for j in range(shares.count[i]):
             total += u[i, j]
     worst, gap, scale = 0.0, 0.0, shares.least_rate + value
     for i in range(u.shape[0]):
@@ -155,7 +168,9 @@ def certify(shares, u, below, slopes):
             term = shares.weight[i, j] * shares.strength[i, j] / above
             worst = max(worst, slopes[i, j] - price - 2e-15 * term)
             gap += u[i, j] * max(0.0, price - slopes[i, j])
-    residual = max(worst, gap) / scale if scale > 0.0 else 0.0
+    residual = max(worst, gap)
+    if residual > 0.0:
+        residual = residual / scale if scale > 0.0 else np.inf
     return value, max(residual, abs(total - 1.0))
 
 

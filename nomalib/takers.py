@@ -2,18 +2,18 @@
 
 *Theorem (one taker).* With the interferer's gain and one ε of all but the strongest user, any
 weights and any R_min, a subchannel of any power has a best split in which all but one user are at
-R_min. The reason, in received powers z_j and with S their sum: with v_j = log(M_j/M_{j−1}) and
-M_j = 1 + ε S + (1 − ε) Σ_{k≤j} z_k
+R_min. The reason, in received powers z_j and with S their sum: with y_j = log(E_{j+1}/E_j) and
+E_j = 1 + ε S + (1 − ε) Σ_{k<j} z_k
 
-    R_j = v_j + h(v_j),   h(v) = −log(1 − ε/(1 − ε) (e^v − 1))   convex, increasing, h(0) = 0,
+    R_j = y_j + h(y_j),   h(y) = −log(1 − ε/(1 − ε) (e^y − 1))   convex, increasing, h(0) = 0,
 
-depends on v_j alone, R_j ≥ R_min is v_j ≥ v_min, and Σ v_j = log((1 + S)/(1 + ε S)). At a given S
-the v so lie in a simplex, on which the weighted rate is convex, and so is minus the power
+depends on y_j alone, R_j ≥ R_min is y_j ≥ y_min, and Σ y_j = log((1 + S)/(1 + ε S)). At a given S
+the y so lie in a simplex, on which the weighted rate is convex, and so is minus the power
 
-    Σ c_j z_j = (c_K M_K − c_1 M_0 − Σ_j (c_{j+1} − c_j) M_j)/(1 − ε),   c_j = 1/γ_j ≤ c_{j+1},
+    Σ c_j z_j = (c_K E_{K+1} − c_1 E_1 − Σ_{j≥2} (c_j − c_{j−1}) E_j)/(1 − ε),   c_j = 1/γ_j,
 
-for M_j is the exponential of a sum. At a price, both together are largest at a vertex. The chapter
-"Weights" has the proof for a given power too, and what follows for NOMA.
+for E_j is the exponential of a sum, and c_j grows with j. At a price, both together are largest at
+a vertex. The chapter "Weights" has the proof for a given power too, and what follows for NOMA.
 
 So at a price a subchannel goes to the user who is worth most (`subchannel.best_taker`); and with
 the receiver's gain and perfect SIC to those of `nomalib._perfect_sic`, whose last one would alone
@@ -29,11 +29,12 @@ from nomalib import water_filling
 from nomalib._checks import Weights
 from nomalib._compile import compiled, log1p
 from nomalib._draws import flat_draws, view
+from nomalib._pairs import give
 from nomalib._perfect_sic import divide, is_perfect, last_user
 from nomalib._starts import level_of, rate_of, takers_of
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
-from nomalib.subchannel import best_taker, give, hear, rate, split_at, worth
+from nomalib.subchannel import best_taker, hear, rate, split_at, worth_alone
 
 __all__ = ["allocate"]
 
@@ -82,9 +83,7 @@ def look(shares, price, takers, better):
             moved = moved or better[i] != k
         elif shares.count[i] > 1:
             best, most, _ = best_taker(i, shares, price)
-            now, _ = worth(
-                price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k]
-            )
+            now, _ = worth_alone(i, k, shares, price)
             if most > now:
                 better[i] = best
                 more += most - now
@@ -216,9 +215,9 @@ def join(shares, takers, better, level, value, u):
 @compiled
 def _allocate_draws(shares, takers, better, u, n_iter, gap):
     for b in range(u.shape[0]):
-        draw = view(shares, b)
         if not shares.spare[b] >= 0.0:
             continue
+        draw = view(shares, b)
         if draw.strongest.all():
             n_iter[b], gap[b] = water_filling.solve(draw, takers.share, u[b])
         else:

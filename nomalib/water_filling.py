@@ -2,15 +2,15 @@
 
 It does where no user weighs more than the strongest, and the others have one ε, which is 0 or the
 strongest has the largest R_min: in both interference conventions, for any number of users, the best
-split then keeps everybody else at R_min. The reason, in noise-normalised powers and with the
-receiver's gain (the other convention is alike): let w be the subchannel's power, n_j = 1/γ_j,
-M_j = n_j + ε w + (1 − ε) Σ_{k<j} x_k and y_j = log(1 + (1 − ε) x_j/M_j). Then
+split then keeps everybody else at R_min. The reason, in budgets and with the receiver's gain (the
+other convention is alike): let X be the subchannel's power, n_j = 1/γ_j,
+E_j = n_j + ε X + (1 − ε) Σ_{k<j} x_k and y_j = log(1 + (1 − ε) x_j/E_j). Then
 
     R_j = y_j + h(y_j),   h(y) = −log(1 − ε/(1 − ε) (e^y − 1))   convex, increasing, h(0) = 0,
 
-depends on y_j alone, R_j ≥ R_min is y_j ≥ y_min, and spending exactly w reads
+depends on y_j alone, R_j ≥ R_min is y_j ≥ y_min, and spending exactly X reads
 
-    (n_1 + ε w) e^{y_1+…+y_K} + Σ_i (n_{i+1} − n_i) e^{y_{i+1}+…+y_K} = n_K + w.
+    (n_1 + ε X) e^{y_1+…+y_K} + Σ_i (n_{i+1} − n_i) e^{y_{i+1}+…+y_K} = n_K + X.
 
 Moving all that exceeds y_min to user 1 keeps Σ y, so the weighted sum rate does not fall: h is
 convex (0 at ε = 0), no y_min is above that of user 1, and no weight. It lowers every tail sum, so
@@ -18,11 +18,11 @@ power is left over, which raises y_1. The chapter "The exact optimum" has the pr
 R_min is 0 for all, the strongest user takes all for any ε: it alone makes as much of the same power
 as all could with perfect SIC.
 
-In shares (`nomalib.polytope`) a subchannel of the share x then yields v log(1 + α x/(1 + q x)),
-concave in x, with α, q and the weight v of its strongest user. What is left is one level ℓ = 1/λ
+In shares (`nomalib.polytope`) a subchannel of the share x then yields w log(1 + α x/(1 + q x)),
+concave in x, with α, q and the weight w of its strongest user. What is left is one level ℓ = 1/λ
 common to all subchannels:
 
-    (1 + q x)(1 + (q + α) x) = α v ℓ   where v ℓ > 1/α,   x = 0 elsewhere,   Σ x = 1.    (level)
+    (1 + q x)(1 + (q + α) x) = α w ℓ   where w ℓ > 1/α,   x = 0 elsewhere,   Σ x = 1.    (level)
 """
 
 import numpy as np
@@ -31,9 +31,9 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib._checks import Weights
 from nomalib._compile import compiled, inlined
 from nomalib._draws import flat_draws, view
+from nomalib._pairs import share_at
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws
-from nomalib.subchannel import share_at
 
 __all__ = ["allocate"]
 

@@ -261,6 +261,8 @@ def test_leading_axes_are_kept_and_none_needs_a_draw(name):
 
     def found(select):
         given = right | {n: select(many * right[n]) for n in ("gains", "power") if n in right}
+        if "weights" in right:
+            given["weights"] = select(many[..., 0] * right["weights"])
         if "gains" not in right:
             given["assignment"] = select(np.stack([A] * 6))
         if "rng" in right:

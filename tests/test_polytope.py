@@ -108,3 +108,14 @@ def test_a_tiny_minimal_rate_keeps_its_digits():
         # 2^x − 1 by its series where that is exact to double precision
         series = sum((min_rate * np.log(2)) ** n / math.factorial(n) for n in range(150, 0, -1))
         assert least == pytest.approx(series, rel=1e-13)
+
+
+def test_a_power_that_buys_nothing_is_converged_only_where_none_does():
+    net = Network(2, 2, noise=1.0, power_dbm=30.0, min_rate=0.0)
+    one_each = [[True, False], [False, True]]
+    for strong, residual in ((2.0, math.inf), (0.0, 0.0)):
+        gains = [[strong, 0.0], [0.0, 0.0]]
+        shares = polytope.reduce(net, gains, one_each)
+        found = polytope.allocation(net, shares, [[0.0], [1.0]])
+        assert (found.sum_rate, found.residual) == (0.0, residual)
+        assert found.converged == (residual == 0.0)

@@ -1,6 +1,7 @@
 """A seed gives the same numbers: whatever the threads and the order, and from a record alone."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -108,7 +109,10 @@ def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
     shutil.copy(ROOT / "nomalib/__init__.py", tmp_path / "nomalib")
     settings = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     found = []
-    for edit in ("", "head = 0.5 * head\n    "):
+    for edit in ("", "head = 0.5 * head\n    ", ""):
+        for index in (tmp_path / "cache").rglob("*.nbi") if len(found) == 2 else ():
+            # as where a class that a kernel took has another name now
+            index.write_bytes(pickle.dumps(numba.__version__) + b"cnomalib._draws\nGone\n.")
         path = tmp_path / "nomalib/_pairs.py"
         text = path.read_text(encoding="utf-8")
         assert "if not head > 0.0:" in text
@@ -118,5 +122,5 @@ def test_an_edited_kernel_is_never_answered_by_old_code(tmp_path):
             command, env=os.environ | settings, cwd=tmp_path, check=True, capture_output=True
         )
         found.append(float(run.stdout))
-    assert found[0] == 1.5 and found[1] == pytest.approx(2.0)
+    assert found[0] == 1.5 and found[1] == found[2] == pytest.approx(2.0)
     assert any((tmp_path / "cache").rglob("*.nbi"))
