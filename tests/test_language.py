@@ -192,7 +192,7 @@ def test_a_visible_cell_can_be_copied_and_run(path):
 
 
 MAIN = "system_model interior_point convexity exact_optimum imitation beyond_imitation"
-MAIN += " user_scheduling weights when_noma_pays"
+MAIN += " user_scheduling schedule_bounds weights when_noma_pays"
 
 
 @pytest.mark.parametrize("name", MAIN.split())
