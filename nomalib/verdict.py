@@ -34,10 +34,14 @@ _WORDS = ("not comparable", "not trained", "refuted", "undecided", "confirmed")
 def paired(*samples: ArrayLike) -> tuple[list[float], list[list[float]]]:
     """Means of samples over the same draws, and the covariance matrix of these means.
 
-    >>> paired([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])[0]
+    A draw that one of them cannot serve (NaN) counts for none.
+
+    >>> paired([1.0, 2.0, 3.0, 9.0], [2.0, 4.0, 6.0, np.nan])[0]
     [2.0, 4.0]
     """
     data = real_array("samples", list(samples))  # type: ignore[arg-type]
+    if data.ndim == 2:
+        data = data[:, ~np.isnan(data).any(axis=0)]
     if data.ndim != 2 or data.shape[1] < 2:
         raise ValueError(f"samples have the shape {data.shape}; it must be of at least two draws")
     covariance = np.atleast_2d(np.cov(data)) / data.shape[1]
