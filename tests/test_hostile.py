@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from time import process_time, sleep
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import keras
 import numpy as np
@@ -352,7 +353,8 @@ def test_damage_behind_a_wrong_size_is_named(tmp_path):
     with ZipFile(io.BytesIO(data)) as archive:
         data[archive.getinfo("kernel_0.npy").header_offset + 200] ^= 1
     path.write_bytes(data)
-    assert np.load(path)["kernel_0"].size
+    with suppress(BadZipFile):  # a patched zipfile sees that the part overlaps the next
+        assert np.load(path)["kernel_0"].size
     with pytest.raises(ValueError, match="damaged.npz is no artefact"):
         deployed.load(path)
 
