@@ -197,11 +197,14 @@ def test_folded_cells_in_a_row_are_one_bar(monkeypatch):
 @pytest.mark.parametrize("page", ["README.md", "book/index.md"])
 def test_the_five_lines_print_what_stands_below_them(page, capsys):
     text = (ROOT / page).read_text(encoding="utf-8")
-    (found,) = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL)
+    (found,) = re.findall(r"```python\n([^`]*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL)
     code, printed = found
     assert sum(not re.match(r"import|from|$", line) for line in code.splitlines()) == 5
-    exec(code, {})
+    names = {}
+    exec(code, names)
     assert capsys.readouterr().out == printed
+    for following in re.findall(r"```python\n([^`]*?)```", text.partition(printed)[2]):
+        exec(following, names)
 
 
 def glued_names(tree):
