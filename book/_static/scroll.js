@@ -9,10 +9,16 @@
     if (scrolls) box.tabIndex = 0;
   };
   const resized = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
+  // a formula in a line scrolls only where it is wider than its paragraph
+  const widen = () =>
+    document.querySelectorAll(".bd-article mjx-container:not([display])").forEach((formula) => {
+      const room = formula.closest("p, li, dd, td, div").clientWidth;
+      formula.classList.toggle("wide", room > 0 && formula.getBoundingClientRect().width > room);
+    });
   const watch = () =>
     document
       .querySelectorAll(
-        ".bd-article :is(pre, .pst-scrollable-table-container, .table-scroll, mjx-container[display])",
+        ".bd-article :is(pre, .pst-scrollable-table-container, .table-scroll, mjx-container:is([display], .wide))",
       )
       .forEach((box) => {
         box.addEventListener("scroll", () => mark(box), { passive: true });
@@ -21,6 +27,7 @@
   // formulas are there once MathJax has set them
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
+    widen();
     watch();
   });
 })();
