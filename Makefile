@@ -30,7 +30,7 @@ test: $(READY)  ## run the tests
 	$(PYTEST)
 
 test-everywhere: $(READY)  ## run the tests under foreign settings, in odd folders, on a cluster, some ten minutes
-	EVERYWHERE=1 $(PYTEST) tests/test_everywhere.py
+	EVERYWHERE=1 $(PYTEST) --dist loadgroup tests/test_everywhere.py
 
 fuzz: $(READY)  ## generate more than a million inputs to all public functions, some five minutes
 	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=deep

@@ -19,10 +19,7 @@ from small_project import CHAPTER, ROOT, snakemake, start, write_profile
 
 from nomalib import records
 
-pytestmark = [
-    pytest.mark.skipif("EVERYWHERE" not in os.environ, reason="make test-everywhere"),
-    pytest.mark.xdist_group("everywhere"),  # one after the other: they measure nothing but wait
-]
+pytestmark = pytest.mark.skipif("EVERYWHERE" not in os.environ, reason="make test-everywhere")
 PARAMETERS = """
 noise = 0.1  # σ₀² [W]
 seed = 0
@@ -190,6 +187,7 @@ PLUGIN = list(Path(sys.prefix).glob("lib/*/site-packages/snakemake_executor_plug
 DATABASE = all(map(shutil.which, ("slurmdbd", "mariadbd")))
 
 
+@pytest.mark.xdist_group("slurm")  # one after the other: a machine has one
 @pytest.mark.skipif(not (SLURM and PLUGIN), reason="NO SLURM HERE: slurmctld, slurmd, munge, root")
 @pytest.mark.parametrize(
     "accounting",
