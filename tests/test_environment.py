@@ -232,7 +232,7 @@ def test_a_chapter_has_its_figures_whatever_matplotlib_is_told(tmp_path, monkeyp
     done = papermill.execute_notebook(tmp_path / "a.ipynb", None, cwd=tmp_path, **options)
     outputs = done.cells[1].outputs
     assert "image/svg+xml" in outputs[-1].data, outputs
-    assert "1.8" in str(outputs) and "9.0" not in str(outputs)
+    assert outputs[0].text == "1.8\n"  # the picture itself may hold any number
 
 
 def test_text_is_read_and_written_as_utf8():
