@@ -18,7 +18,7 @@
   const watch = () =>
     document
       .querySelectorAll(
-        ".bd-article :is(pre, .pst-scrollable-table-container, .table-scroll, mjx-container:is([display], .wide))",
+        ".bd-article :is(pre, figure, .pst-scrollable-table-container, .table-scroll, mjx-container:is([display], .wide))",
       )
       .forEach((box) => {
         box.addEventListener("scroll", () => mark(box), { passive: true });
