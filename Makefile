@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Packages come from .venv and go there, whatever pip and Python are told elsewhere; text is UTF-8.
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PIP_TARGET PIP_PREFIX PIP_ROOT MPLBACKEND
+# Else each of a hundred processes would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_USER := 0
 export PIP_REQUIRE_VIRTUALENV := 0
 export PYTHONNOUSERSITE := 1
