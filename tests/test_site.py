@@ -33,6 +33,7 @@ FLAGS = (
     "--disable-sync"
 ).split()
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1300, "height": 900}
+A4 = {"width": 718, "height": 1047}  # at 96 dpi, within Chromium's margins
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 
 # index.html at the top only leads on to the first page
@@ -117,6 +118,10 @@ CUT = """() => [...document.querySelectorAll("mjx-container[display=true]")]
 OVERHANG = """() => [...document.querySelectorAll("article p > mjx-container:not([display])")]
     .filter(e => !e.closest("table") && e.getBoundingClientRect().right
         > e.parentElement.getBoundingClientRect().right + 1).map(e => e.textContent)"""
+# tables of which a column lies beyond the paper's edge
+OFF_PAPER = """() => [...document.querySelectorAll("article table")]
+    .filter(e => [...e.querySelectorAll("td, th")]
+        .some(cell => cell.getBoundingClientRect().right > innerWidth)).map(e => e.innerText)"""
 # TeX that is no formula on the page; code may hold it
 RAW = r"""() => [...document.querySelectorAll("article :is(p, td, th, figcaption)")]
     .map(e => e.innerText)
@@ -157,6 +162,10 @@ def survey(browser):
             page.set_viewport_size(PHONE)
             found["width"] = page.evaluate("document.documentElement.scrollWidth")
             found["overhang"] = page.evaluate(OVERHANG)
+            page.set_viewport_size(A4)
+            page.emulate_media(media="print")
+            found["off_paper"] = page.evaluate(OFF_PAPER)
+            page.emulate_media(media="screen")
             page.set_viewport_size(DESK)
             page.evaluate(LIGHTEN)
             page.add_style_tag(content="* { transition: none !important }")  # no colour half way
@@ -309,6 +318,11 @@ def test_axe_finds_nothing_serious(survey, page, theme):
 def test_no_sideways_scrolling_on_a_phone(survey, page):
     assert survey(page)["width"] <= PHONE["width"]
     assert survey(page)["overhang"] == []
+
+
+@each(PAGES)
+def test_paper_has_all_columns_of_a_table(survey, page):
+    assert survey(page)["off_paper"] == []
 
 
 def test_search_finds_water_filling(browser, root):
