@@ -152,7 +152,8 @@ rule kernels:
     message: "compiling nomalib"
     threads: 2
     shell:
-        "{BIN:q}/pytest --quiet --doctest-modules $(grep -L keras nomalib/*.py) --numprocesses {threads}"
+        "{BIN:q}/pytest --quiet --doctest-modules $(grep -L keras nomalib/*.py) --numprocesses {threads} \
+            --dist worksteal"
 
 
 # A notebook that fails does so again; what is tried again is one that was killed. (With something
