@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -192,6 +193,18 @@ def test_folded_cells_in_a_row_are_one_bar(monkeypatch):
     cells = importlib.import_module("heads").join(cells)
     assert ["".join(at["source"]) for at in cells] == ["b", "a\n\n\ncd", "e", "f", "g", "h"]
     assert cells[1]["outputs"] == [glued, shown]
+
+
+def test_this_build_names_the_size_that_is_quoted_and_prints_no_rows(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    this_build, shared = importlib.import_module("this_build"), {"n_subchannels": 10, "n_train": 7}
+    for n_users, n_test, seed in ((20, 2000, 0), (20, 2000, 1), (10, 5000, 0)):
+        given = {"n_users": n_users, "n_test": n_test, "seed": seed, "rows": [{"batch": 1}]}
+        records.write(tmp_path / f"records/scenario/{n_users}_{seed}.json", given | shared, {})
+    said = this_build.sizes(SimpleNamespace(srcdir=tmp_path / "site"))
+    assert said.endswith(": 1 seed, 7 draws to train on, 5,000 to test on")
+    page = this_build.experiments(tmp_path / "records")
+    assert "`n_train=7`" in page and "batch" not in page
 
 
 @pytest.mark.parametrize("page", ["README.md", "book/index.md"])

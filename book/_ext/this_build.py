@@ -46,7 +46,8 @@ def sizes(app):
         seen[given["n_users"], given["n_subchannels"]].append(given)
     if not seen:
         return "The chapters as they stand, without the records of experiments"
-    runs = max(seen.values(), key=len)
+    # the book quotes the size with the most draws to test on, and of these that with the most seeds
+    runs = max(seen.values(), key=lambda runs: (runs[0]["n_test"], len(runs)))
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
     drawn = f"{runs[0]['n_train']:,} draws to train on, {runs[0]['n_test']:,} to test on"
     return f"Profile “{folder.name}”: {seeds}, {drawn}"
@@ -79,6 +80,11 @@ def chapters(app):
     return table(["chapter", "parameters", "run time [s]"], rows)
 
 
+def is_table(value):
+    """What a run says of the rows of its metrics, too long for a cell of the page."""
+    return isinstance(value, list) and any(isinstance(row, dict) for row in value)
+
+
 def experiments(folder):
     if not folder.is_dir():
         return "This build had no records of experiments to read."
@@ -89,7 +95,8 @@ def experiments(folder):
     for name, made in runs.items():
         values = {
             key: list(dict.fromkeys(str(run["parameters"][key]) for run in made))
-            for key in made[0]["parameters"]
+            for key, value in made[0]["parameters"].items()
+            if not is_table(value)
         }
         varied = {key: ", ".join(seen) for key, seen in values.items() if len(seen) > 1}
         fixed = {key: seen[0] for key, seen in values.items() if len(seen) == 1}
