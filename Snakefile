@@ -181,7 +181,7 @@ rule chapter:
     message: "chapter {wildcards.name} {params[0]}"
     resources: attempt=lambda wildcards, attempt: attempt
     retries: 1  # kernels that start at once can race for a port
-    shell: RUNNER + " --cwd book || exit"
+    shell: XLA_CACHE + RUNNER + " --cwd book || exit"
 
 
 rule experiment:
