@@ -231,6 +231,13 @@ def glued_names(tree):
     return names
 
 
+def test_a_number_of_another_page_has_a_format():
+    """Without one, the name of its page is taken for the number's."""
+    pages = [*ROOT.glob("book/*.md"), *CHAPTERS]
+    used = re.findall(r"{glue:text}`(\S+\.ipynb::[^`]+)`", "".join(map(Path.read_text, pages)))
+    assert len(used) > 20 and [name for name in used if not re.search(r"::\w+:", name)] == []
+
+
 def test_names_are_unique_in_the_whole_book():
     figures, glued = Counter(), Counter()
     for path in CHAPTERS:
