@@ -164,6 +164,7 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         "of 1.0e-03, 1e+12": "of 1.0 × 10⁻³, 10¹²",
         "0.0e+00": "0",
         "-208.4 (-0.5)": "−208.4 (−0.5)",
+        "5.8% to 7 % ± 2, [%]": "5.8\u00a0% to 7\u00a0%\u00a0±\u00a02, [%]",
         "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
     }.items():
         assert printed(text).replace("\u202f", " ") == as_printed

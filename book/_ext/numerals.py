@@ -1,4 +1,4 @@
-"""Numbers in the text as books print them: 7 × 10⁻⁸ and −3, where Python says 7e-08 and -3.
+"""Numbers in the text as books print them: 7 × 10⁻⁸, −3 and 5 %; Python says 7e-08, -3 and 5%.
 
 The notebooks glue numbers, and their tables hold them, as Python formats them. Code stays code.
 """
@@ -10,6 +10,8 @@ from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 POWER = re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e([+-])0*(\d+)(?!\w)")
+# a number stays on one line with its sign and its unit; a glued number is a node of its own
+PERCENT = re.compile(r"(?:(?<=\d) ?|^ )%(?!\w)")
 MINUS = re.compile(r"(?:(?<=[\s(])|^)-(?=\d)")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 CODE = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block)
@@ -25,7 +27,8 @@ def power_of_ten(match):
 
 
 def printed(text):
-    return MINUS.sub("−", POWER.sub(power_of_ten, text))
+    text = MINUS.sub("−", POWER.sub(power_of_ten, text))
+    return PERCENT.sub("\u00a0%", text).replace(" ± ", "\u00a0±\u00a0")
 
 
 class Numerals(SphinxPostTransform):
