@@ -165,6 +165,7 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         "0.0e+00": "0",
         "-208.4 (-0.5)": "−208.4 (−0.5)",
         "5.8% to 7 % ± 2, [%]": "5.8\u00a0% to 7\u00a0%\u00a0±\u00a02, [%]",
+        "in ch. 5, Table I: 3 dB": "in ch.\u00a05, Table\u00a0I: 3\u00a0dB",
         "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
     }.items():
         assert printed(text).replace("\u202f", " ") == as_printed

@@ -115,9 +115,9 @@ class Visit:
 CUT = """() => [...document.querySelectorAll("mjx-container[display=true]")]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 # formulas within a line, which do not scroll
-OVERHANG = """() => [...document.querySelectorAll("article p > mjx-container:not([display])")]
+OVERHANG = """() => [...document.querySelectorAll("article p mjx-container:not([display])")]
     .filter(e => !e.closest("table") && e.getBoundingClientRect().right
-        > e.parentElement.getBoundingClientRect().right + 1).map(e => e.textContent)"""
+        > e.closest("p").getBoundingClientRect().right + 1).map(e => e.textContent)"""
 # tables of which a column lies beyond the paper's edge
 OFF_PAPER = """() => [...document.querySelectorAll("article table")]
     .filter(e => [...e.querySelectorAll("td, th")]

@@ -53,8 +53,9 @@ class Head(SphinxTransform):
         goal = nodes.paragraph("", "", nodes.strong("", "Afterwards you can "))
         goal += nodes.Text(f"{head['goal']}.")
         title = next(self.document.findall(nodes.title))
-        place = title.parent.index(title) + 2  # below the chapter's question
-        title.parent.insert(place, nodes.container("", before, time, goal, classes=["head"]))
+        question = next(title.parent.findall(nodes.paragraph))
+        box = nodes.container("", before, time, goal, classes=["head"])
+        question.parent.insert(question.parent.index(question) + 1, box)
 
 
 def shows(cell):

@@ -1,6 +1,7 @@
 """Numbers in the text as books print them: 7 × 10⁻⁸, −3 and 5 %; Python says 7e-08, -3 and 5%.
 
-The notebooks glue numbers, and their tables hold them, as Python formats them. Code stays code.
+The notebooks glue numbers, and their tables hold them, as Python formats them. Code stays code. A
+line ends neither between a number and what it belongs to, nor before a comma.
 """
 
 import re
@@ -10,8 +11,11 @@ from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 POWER = re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e([+-])0*(\d+)(?!\w)")
-# a number stays on one line with its sign and its unit; a glued number is a node of its own
-PERCENT = re.compile(r"(?:(?<=\d) ?|^ )%(?!\w)")
+PERCENT = re.compile(r"(?<=\d)%(?!\w)")
+# a glued number is a node of its own, and its unit begins the next
+UNIT = re.compile(r"(?:(?<=\d)|^) (?=(?:%|µs|ms|W|dBm?|bps/Hz|kB|MB)(?!\w))")
+NAME = re.compile(r"(\b(?:ch|Figs?)\.|\b(?:Tables?|Theorem|Algorithm|Section)) (?=[\dIVX])")
+STOP = re.compile(r"[.,;:)?!’”]+")
 MINUS = re.compile(r"(?:(?<=[\s(])|^)-(?=\d)")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 CODE = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block)
@@ -28,7 +32,8 @@ def power_of_ten(match):
 
 def printed(text):
     text = MINUS.sub("−", POWER.sub(power_of_ten, text))
-    return PERCENT.sub("\u00a0%", text).replace(" ± ", "\u00a0±\u00a0")
+    text = NAME.sub("\\1\u00a0", UNIT.sub("\u00a0", PERCENT.sub("\u00a0%", text)))
+    return text.replace(" ± ", "\u00a0±\u00a0")
 
 
 class Numerals(SphinxPostTransform):
@@ -41,6 +46,13 @@ class Numerals(SphinxPostTransform):
                 parent = parent.parent
             if parent is None and printed(text) != text:
                 text.parent.replace(text, nodes.Text(printed(text)))
+        for formula in list(self.document.findall(nodes.math)):
+            after = formula.next_node(siblings=True, descend=False, include_self=False)
+            if isinstance(after, nodes.Text) and (stop := STOP.match(after)):
+                after.parent.replace(after, nodes.Text(after[stop.end() :]))
+                kept = nodes.inline("", "", formula.deepcopy(), nodes.Text(stop[0]))
+                kept["classes"].append("one-line")
+                formula.parent.replace(formula, kept)
 
 
 def setup(app):
