@@ -37,6 +37,7 @@ SCHEME = {
     "IPM": (BLUE, "o"),
     "DNN": (ORANGE, "s"),
     "size-free": (RED, "P"),
+    "equal totals": ("#000000", "h"),
     "Max": (SKY, "v"),
     "Rand": (GREY, "x"),
 }
@@ -111,9 +112,9 @@ def device_table(rows: Iterable[Mapping[str, Any]], times: Iterable[float], what
 
     >>> row = {"what": "pass", "device": "CPU", "n_users": 9, "n_subchannels": 5, "batch": 1}
     >>> print(device_table([row, row | {"device": "GPU (A)"}], [2e-6, 1e-6], "pass"))
-    | M | N | batch | CPU | GPU (A) |
+    | M | N | batch | CPU [µs] | GPU (A) [µs] |
     | ---: | ---: | ---: | ---: | ---: |
-    | 9 | 5 | 1 | 2 | 1 |
+    | 9 | 5 | 1 | 2.00 | 1.00 |
     """
     found: dict[tuple, dict[str, float]] = {}
     for row, time in zip(rows, times, strict=True):
@@ -122,10 +123,10 @@ def device_table(rows: Iterable[Mapping[str, Any]], times: Iterable[float], what
             found.setdefault(size, {})[row["device"]] = time
     devices = list(dict.fromkeys(device for by_device in found.values() for device in by_device))
     lines = [
-        [*map(str, size), *(f"{1e6 * by_device[device]:.3g}" for device in devices)]
+        [*map(str, size), *(f"{1e6 * by_device[d]:#.3g}".rstrip(".") for d in devices)]
         for size, by_device in found.items()
     ]
-    text = table(["M", "N", "batch", *devices], lines)
+    text = table(["M", "N", "batch", *(f"{device} [µs]" for device in devices)], lines)
     if not any(device.startswith("GPU") for device in devices):
         text += "\n\nThere was no GPU on the machine that built this."
     return text

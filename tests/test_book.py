@@ -328,7 +328,7 @@ def test_times_are_taken_on_every_device_and_shown_in_a_column_each(tmp_path, mo
     assert [what["device"] for what in row["trained"]] == ["CPU", "CPU 1"]
     assert np.min(row["time_s"]) > 0 and np.min(row["epoch_s"]) > 0
     shown = plots.device_table(row["rows"], row["time_s"], "network, XLA")
-    assert "| batch | CPU | CPU 1 |" in shown and "There was no GPU" in shown
+    assert "| batch | CPU [µs] | CPU 1 [µs] |" in shown and "There was no GPU" in shown
     named = [what | {"device": what["device"].replace("CPU 1", "GPU (A)")} for what in row["rows"]]
     shown = plots.device_table(named, row["time_s"], "network, XLA")
-    assert "| batch | CPU | GPU (A) |" in shown and "no GPU" not in shown
+    assert "| batch | CPU [µs] | GPU (A) [µs] |" in shown and "no GPU" not in shown
