@@ -13,21 +13,25 @@
   const widen = () =>
     document.querySelectorAll(".bd-article mjx-container:not([display])").forEach((formula) => {
       const room = formula.closest("p, li, dd, td, div").clientWidth;
-      formula.classList.toggle("wide", room > 0 && formula.getBoundingClientRect().width > room);
+      const { width } = formula.querySelector("svg").getBoundingClientRect();
+      formula.classList.toggle("wide", room > 0 && width > room);
     });
-  const watch = () =>
+  const scrolled = (event) => mark(event.target);
+  const watch = () => {
+    widen();
     document
       .querySelectorAll(
         ".bd-article :is(pre, figure, .pst-scrollable-table-container, .table-scroll, mjx-container:is([display], .wide))",
       )
       .forEach((box) => {
-        box.addEventListener("scroll", () => mark(box), { passive: true });
+        box.addEventListener("scroll", scrolled, { passive: true });
         resized.observe(box);
       });
+  };
   // formulas are there once MathJax has set them
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
-    widen();
     watch();
+    addEventListener("resize", watch);
   });
 })();
