@@ -37,7 +37,7 @@ SCHEME = {
     "IPM": (BLUE, "o"),
     "DNN": (ORANGE, "s"),
     "size-free": (RED, "P"),
-    "equal totals": ("#000000", "h"),
+    "equal totals": ("#000000", "*"),
     "Max": (SKY, "v"),
     "Rand": (GREY, "x"),
 }
