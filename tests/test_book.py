@@ -13,6 +13,7 @@ import numpy as np
 import papermill
 import pytest
 import yaml
+from docutils import nodes
 from sphinx.project import Project
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -169,6 +170,14 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
     }.items():
         assert printed(text).replace("\u202f", " ") == as_printed
+
+
+def test_a_stop_stays_with_its_formula(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    parts = [nodes.strong("", "1"), nodes.Text(". "), nodes.math("", "x"), nodes.Text(". ")]
+    paragraph = nodes.paragraph("", "", *parts)
+    importlib.import_module("numerals").keep_stops(paragraph)
+    assert [part.astext() for part in paragraph] == ["1", ". ", "x.", " "]
 
 
 def test_values_that_a_run_was_given_are_folded(monkeypatch):

@@ -36,6 +36,19 @@ def printed(text):
     return text.replace(" ± ", "\u00a0±\u00a0")
 
 
+def keep_stops(document):
+    """Puts a formula and the stop behind it on one line."""
+    for formula in list(document.findall(nodes.math)):
+        beside = formula.parent.children
+        # by identity: of equal texts, `index` finds the first
+        at = next(i for i, node in enumerate(beside) if node is formula)
+        after = beside[at + 1] if at + 1 < len(beside) else None
+        if isinstance(after, nodes.Text) and (stop := STOP.match(after)):
+            kept = nodes.inline("", "", formula.deepcopy(), nodes.Text(stop[0]))
+            kept["classes"].append("one-line")
+            formula.parent[at : at + 2] = [kept, nodes.Text(after[stop.end() :])]
+
+
 class Numerals(SphinxPostTransform):
     default_priority = 900  # after the glued numbers have come in
 
@@ -46,13 +59,7 @@ class Numerals(SphinxPostTransform):
                 parent = parent.parent
             if parent is None and printed(text) != text:
                 text.parent.replace(text, nodes.Text(printed(text)))
-        for formula in list(self.document.findall(nodes.math)):
-            after = formula.next_node(siblings=True, descend=False, include_self=False)
-            if isinstance(after, nodes.Text) and (stop := STOP.match(after)):
-                after.parent.replace(after, nodes.Text(after[stop.end() :]))
-                kept = nodes.inline("", "", formula.deepcopy(), nodes.Text(stop[0]))
-                kept["classes"].append("one-line")
-                formula.parent.replace(formula, kept)
+        keep_stops(self.document)
 
 
 def setup(app):
