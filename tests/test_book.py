@@ -245,7 +245,8 @@ def glued_names(tree):
 def test_a_number_of_another_page_has_a_format():
     """Without one, the name of its page is taken for the number's."""
     pages = [*ROOT.glob("book/*.md"), *CHAPTERS]
-    used = re.findall(r"{glue:text}`(\S+\.ipynb::[^`]+)`", "".join(map(Path.read_text, pages)))
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    used = re.findall(r"{glue:text}`(\S+\.ipynb::[^`]+)`", text)
     assert len(used) > 20 and [name for name in used if not re.search(r"::\w+:", name)] == []
 
 
