@@ -179,6 +179,7 @@ rule chapter:
         lambda wildcards: in_yaml(CHAPTERS[wildcards.name]),
         made_by=lambda wildcards: code("nomalib/plots.py", f"book/{wildcards.name}.ipynb"),
     message: "chapter {wildcards.name} {params[0]}"
+    priority: lambda wildcards: os.path.getsize(f"book/{wildcards.name}.ipynb")  # long ones first
     resources: attempt=lambda wildcards, attempt: attempt
     retries: 1  # kernels that start at once can race for a port
     shell: XLA_CACHE + RUNNER + " --cwd book || exit"
@@ -195,7 +196,7 @@ rule experiment:
         record=lambda wildcards: f"{RUN}/records/{wildcards.name}/{wildcards.key}.json",
         made_by=lambda wildcards: code(NOTEBOOKS[wildcards.name]),
     message: "experiment {wildcards.name} {params[0]}"
-    priority: 1  # readers wait for them
+    priority: 1_000_000  # readers wait for them
     resources: attempt=lambda wildcards, attempt: attempt
     retries: 1
     shell: XLA_CACHE + RUNNER + " --record {params.record:q}" + " --outcome" * SWEEP + " || exit"

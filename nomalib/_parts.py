@@ -56,11 +56,11 @@ def every_set(net: Network, gains: Array) -> Sets:
 
 
 def alone(net: Network, gains: Array) -> Parts:
-    """Every user alone on every subchannel, at an even power."""
+    """Every user alone on every subchannel, at an even power and its double: power has a price."""
     n, m = gains.shape
-    subchannel, user = np.indices((n, m)).reshape(2, -1)
+    double, subchannel, user = np.indices((2, n, m)).reshape(3, -1)
     power = np.zeros((len(user), m))
-    power[np.arange(len(user)), user] = 1.0 / n
+    power[np.arange(len(user)), user] = (1.0 + double) / n
     return joined(net, gains, None, subchannel, power)
 
 

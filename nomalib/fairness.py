@@ -26,7 +26,17 @@ from numpy.typing import ArrayLike, NDArray
 from nomalib._checks import Array, Weights, checked_alpha, checked_number, real_array
 from nomalib._draws import checked_gains
 from nomalib._parts import NATS, Parts, Sets, alone, best_parts, every_set, joined
-from nomalib._utility import Goal, least, level_of, master, rate_of, refined, tangents, utility
+from nomalib._utility import (
+    Goal,
+    least,
+    level_of,
+    master,
+    program,
+    rate_of,
+    refined,
+    tangents,
+    utility,
+)
 from nomalib.network import Network
 
 __all__ = ["Frame", "jain_index", "mean_rate", "optimum"]
@@ -138,19 +148,19 @@ def optimum(
         if not isinstance(start, Frame) or start.power.shape[1:] != gains.shape[1:]:
             raise ValueError(f"start is {start!r}; it must be a Frame of {net.n_users} users")
         parts = joined(net, gains, parts, start.subchannel, start.power / net.budget)
+    usual = len(gains) * parts.rates.mean(axis=0)
     if owed.any():
         # the least rate, as a part of what is owed: a bound below 1 proves that it cannot be met
-        goal = least(np.flatnonzero(owed), owed[owed > 0.0])
+        goal = least(np.flatnonzero(owed), owed[owed > 0.0], usual)
         found = _generate(net, gains, sets, parts, goal, 0.0 * owed, _DECIDED, 1.0)
         parts = found.parts
         if found.level < 1.0:
             return _frame(net, found, np.nan, np.nan)
     if alpha == np.inf:
-        goal = least(np.arange(net.n_users), weights)
+        goal = least(np.arange(net.n_users), weights, usual)
     else:
-        typical = len(gains) * parts.rates.mean(axis=0)
-        around = np.geomspace(1 / 16, 16, 9)[:, None] * typical
-        goal = Goal(alpha, weights, tangents(around, alpha))
+        around = np.geomspace(1 / 16, 16, 9)[:, None] * usual
+        goal = Goal(alpha, weights, tangents(around, alpha), usual)
     found = _generate(net, gains, sets, parts, goal, owed, tol, np.inf)
     frame = _frame(net, found, found.level / NATS, found.bound / NATS)
     if start is not None and (start.rates >= owed / NATS * (1.0 - _DECIDED)).all():
@@ -171,9 +181,9 @@ def _generate(
     enough: float,
 ) -> _Found:
     """Columns until the gap is at most `tol`, or the level `enough` is reached or out of reach."""
-    bound = np.inf
+    bound, made = np.inf, program(goal, owed, len(gains))
     for _ in range(_MAX_ROUNDS):
-        share, prices = master(parts, goal, owed, len(gains))
+        share, prices = master(made, parts, goal, owed, len(gains))
         rates = share @ parts.rates
         level, scale = level_of(goal, rates)
         goal = refined(goal, rates)
@@ -185,7 +195,7 @@ def _generate(
         if most <= (1.0 + tol) * level or level >= enough or most < enough < np.inf:
             return _Found(parts, share, float(level), float(most))
         parts = joined(net, gains, parts, np.arange(len(gains)), power)
-    raise RuntimeError(f"the gap is {most / level - 1:.2g} after {_MAX_ROUNDS} rounds")
+    raise RuntimeError(f"level {level:.6g}, bound {most:.6g} after {_MAX_ROUNDS} rounds")
 
 
 def _frame(net: Network, found: _Found, level: float, bound: float) -> Frame:

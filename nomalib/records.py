@@ -32,7 +32,7 @@ from nomalib._compile import source_hash
 __all__ = ["csv_text", "environment", "glued", "paths", "read", "rows", "run_experiment", "seconds"]
 __all__ += ["source_hash", "table", "write"]
 
-_PACKAGES = ("numpy", "scipy", "numba", "keras", "jax")
+_PACKAGES = ("numpy", "scipy", "highspy", "numba", "keras", "jax")
 _PARTS = {"parameters", "metrics", "provenance", "checksum"}
 
 

@@ -132,6 +132,22 @@ def test_a_frame_delivers_what_it_says_and_no_more_than_its_bound(alpha, convent
     assert best <= found.upper_bound
 
 
+def test_the_gap_is_reached_whatever_the_rates_are():
+    # α up to 4, channels 40 dB and weights tenfold apart, σ₀² from 1e-6 to 100 W: where rates are
+    # thousands of times apart, the marginal utilities are to the fourth power
+    rng = np.random.default_rng(9)
+    for alpha in (0.5, 2.0, 4.0, np.inf) * 10:
+        n, m = rng.integers(1, 6, 2)
+        noise, epsilon = 10 ** rng.uniform(-6, 2), rng.choice([0.0, 0.01, 1.0])
+        net = Network(n, m, min(2, m), n, 43.0, noise, epsilon, 0.0, "receiver", "rayleigh")
+        gains = rng.rayleigh(size=(n, m)) * 10 ** rng.uniform(-2, 0, m)
+        weights = 10 ** rng.uniform(-0.5, 0.5, m)
+        found = fairness.optimum(net, gains, alpha, weights=weights)
+        assert found.gap <= 1e-3
+        level = fairness.mean_rate(found.rates, alpha, weights)
+        assert level == pytest.approx(found.level, rel=1e-6)
+
+
 def test_weights_are_users_in_copies():
     # a user of weight 2 is as good as two users of one channel, each with half of its rate
     cell = replace(CELL, n_users=2, max_users_per_subchannel=1)

@@ -44,7 +44,8 @@ def test_provenance(tmp_path, monkeypatch):
     assert provenance["wall_time_s"] > 0
     assert provenance["source"] == records.source_hash()
     assert provenance["versions"]["numpy"] == version("numpy") == np.__version__
-    assert set(provenance["versions"]) == {"python", "numpy", "scipy", "numba", "keras", "jax"}
+    packages = {"python", "numpy", "scipy", "highspy", "numba", "keras", "jax"}
+    assert set(provenance["versions"]) == packages
     assert provenance["machine"]["cores"] == os.cpu_count()
     assert provenance["machine"]["processor"] and provenance["machine"]["system"]
     made_by = provenance["notebook"]
