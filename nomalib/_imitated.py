@@ -108,19 +108,21 @@ def repair(net: Network, gains: ArrayLike, assignment: ArrayLike, power: ArrayLi
 
 @compiled
 def _normalise(budget, assignment, spare, outputs, written, out):
-    m = out.shape[2]
-    for b in range(out.shape[0]):
-        assigned = assignment[b % assignment.shape[0]]
+    n, m = out.shape[1:]
+    for b in range(len(out)):
+        assigned = assignment[b % len(assignment)]
         out[b] = 0.0 if spare[b] >= 0.0 else np.nan
         if not spare[b] >= 0.0:
             continue
         total = 0.0
-        for at in range(outputs.shape[0]):
+        for at in range(len(outputs)):
             i, j = outputs[at] // m, outputs[at] % m
             if assigned[i, j] and written[b, at] > 0.0:
                 out[b, i, j] = written[b, at]
                 total += written[b, at]
         if total == 0.0:
-            out[b] = assigned * 1.0
-            total = out[b].sum()
+            for i in range(n):
+                for j in range(m):
+                    out[b, i, j] = assigned[i, j]
+                    total += assigned[i, j]
         out[b] *= budget / total
