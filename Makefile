@@ -24,7 +24,7 @@ book: $(READY)  ## run the notebooks at quick size and build the book
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
 paper: $(READY)  ## run the notebooks at the paper's full size and build the book
-	@echo "This takes some 40 minutes on two cores. Interrupted, it goes on where it was when called again."
+	@echo "This takes about half an hour on two cores. Interrupted, it goes on where it was when called again."
 	$(BIN)/snakemake --config profile=paper
 	@$(BIN)/python -c 'from pathlib import Path; print("Open", Path("_build/html/index.html").resolve().as_uri())'
 
