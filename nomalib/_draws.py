@@ -23,6 +23,7 @@ class Draws(NamedTuple):
     epsilon: Array  # (N, M)
     receiver: bool  # whether an interfering signal weighs the receiver's gain
     slots: int  # K, the most users on a subchannel
+    alike: bool  # whether all users have one weight, one ε and one R_min
 
 
 class Shares(NamedTuple):
@@ -66,6 +67,7 @@ def flat_draws(
     """The draws, and the leading axes (…) that results are to get back."""
     gains, assigned = checked_draws(net, gains, assignment)
     lead = gains.shape[:-2]
+    alike = weights is None and np.ndim(net.sic_residual) == np.ndim(net.min_rate) == 0
     weights = checked_weights(net, weights, lead)
     flat = gains.reshape((-1, *gains.shape[-2:])), assigned.reshape((-1, *gains.shape[-2:]))
     for array in (*flat, weights):
@@ -74,9 +76,8 @@ def flat_draws(
     receiver = net.interference_gain == "receiver"
     slots = max(1, loads(flat[1])[0])
     snr = net.budget / net.noise
-    return Draws(
-        *flat, weights, snr, net.min_sinr, net.min_nats, net.epsilon, receiver, slots
-    ), lead
+    of_users = net.min_sinr, net.min_nats, net.epsilon
+    return Draws(*flat, weights, snr, *of_users, receiver, slots, alike), lead
 
 
 def checked_draws(

@@ -165,8 +165,10 @@ def reduce_draws(draws, first, shares):
         for i in range(shares.users.shape[1]):
             shares.count[at, i] = sort_users(i, gains, assigned, draw.users)
         shares.least_rate[at], shares.spare[at] = reduce_draw(draws, b, gains, weights, chain, draw)
-        for i in range(shares.users.shape[1]):
-            name_takers(i, i, draws, draw)
+        draw.strongest[:] = draw.single[:] = True  # where users are alike
+        if not draws.alike:
+            for i in range(shares.users.shape[1]):
+                name_takers(i, i, draws, draw)
 
 
 @compiled

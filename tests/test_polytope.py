@@ -119,3 +119,15 @@ def test_a_power_that_buys_nothing_is_converged_only_where_none_does():
         found = polytope.allocation(net, shares, [[0.0], [1.0]])
         assert (found.sum_rate, found.residual) == (0.0, residual)
         assert found.converged == (residual == 0.0)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_a_number_for_all_users_is_that_number_for_each(convention, epsilon):
+    # who takes all the power is known at once for the first, and found user by user for the second
+    net = small(sic_residual=epsilon, interference_gain=convention)
+    each = replace(net, sic_residual=np.full((3, 4), epsilon), min_rate=np.full(4, net.min_rate))
+    found = polytope.reduce(net, *draws(net, 30, 5))
+    expected = polytope.reduce(each, *draws(net, 30, 5), np.ones(4))
+    for name, of_all, of_each in zip(found._fields, found, expected, strict=True):
+        np.testing.assert_array_equal(of_all, of_each, err_msg=name)
