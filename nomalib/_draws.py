@@ -67,7 +67,7 @@ def flat_draws(
     """The draws, and the leading axes (…) that results are to get back."""
     gains, assigned = checked_draws(net, gains, assignment)
     lead = gains.shape[:-2]
-    alike = weights is None and np.ndim(net.sic_residual) == np.ndim(net.min_rate) == 0
+    alike = weights is None and type(net.sic_residual) is type(net.min_rate) is float
     weights = checked_weights(net, weights, lead)
     flat = gains.reshape((-1, *gains.shape[-2:])), assigned.reshape((-1, *gains.shape[-2:]))
     for array in (*flat, weights):

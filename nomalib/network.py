@@ -106,7 +106,7 @@ class Network:
         array.setflags(write=False)
         object.__setattr__(self, name, array if array.ndim else float(array))
 
-    @property
+    @cached_property
     def budget(self) -> float:
         """P_c in watt."""
         return dbm_to_watt(self.power_dbm)

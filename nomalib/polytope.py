@@ -159,7 +159,7 @@ def over_draws(some: Callable[[int, int], None], n_draws: int, worth_a_thread: i
     the time to compile, takes longer to start than one draw to solve, and may not be called from
     two threads at once.
     """
-    n_threads = max(1, min(get_num_threads(), n_draws // worth_a_thread))
+    n_threads = min(get_num_threads(), n_draws // worth_a_thread) if n_draws > worth_a_thread else 1
     # several slices for each thread, for some draws take longer; and few enough for the cache
     size = min(1024, max(worth_a_thread, n_draws // (8 * n_threads)))
     edges = [*range(0, n_draws, size), n_draws]
