@@ -167,6 +167,7 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
         "-208.4 (-0.5)": "−208.4 (−0.5)",
         "5.8% to 7 % ± 2, [%]": "5.8\u00a0% to 7\u00a0%\u00a0±\u00a02, [%]",
         "in ch. 5, Table I: 3 dB": "in ch.\u00a05, Table\u00a0I: 3\u00a0dB",
+        "N = 10, 5 MHz, × 2": "N\u00a0=\u00a010, 5\u00a0MHz, ×\u00a02",
         "1-2, a-3, 0xe-5, faf1e-03b": "1-2, a-3, 0xe-5, faf1e-03b",
     }.items():
         assert printed(text).replace("\u202f", " ") == as_printed
@@ -175,9 +176,10 @@ def test_numbers_in_the_text_are_printed_as_in_books(monkeypatch):
 def test_a_stop_stays_with_its_formula(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
     parts = [nodes.strong("", "1"), nodes.Text(". "), nodes.math("", "x"), nodes.Text(". ")]
+    parts += [nodes.math("", "y = 2"), nodes.Text("\u00a0W, and")]
     paragraph = nodes.paragraph("", "", *parts)
     importlib.import_module("numerals").keep_stops(paragraph)
-    assert [part.astext() for part in paragraph] == ["1", ". ", "x.", " "]
+    assert [p.astext() for p in paragraph] == ["1", ". ", "x.", " ", "y = 2\u00a0W,", " and"]
 
 
 def test_values_that_a_run_was_given_are_folded(monkeypatch):

@@ -42,6 +42,7 @@ PAGES = sorted(
     for path in SITE.rglob("*.html")
     if path != SITE / "index.html" and "_static" not in path.parts
 )
+CHAPTERS_YML = Path(__file__).parents[1] / "book/chapters.yml"
 # those that a person wrote, and not Sphinx
 CHAPTERS = [page for page in PAGES if page.startswith("book/")]
 
@@ -219,6 +220,12 @@ def test_every_page_says_what_build_it_is_of(page):
     assert "Profile" in line.get_text()
     target = (SITE / page).parent / line.a["href"]
     assert target.resolve() == SITE / "book/this_build.html" or page == "book/this_build.html"
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(CHAPTERS_YML.read_text(encoding="utf-8")))
+def test_a_chapter_begins_with_what_it_needs_and_is_for(name):
+    (head,) = soup(f"book/{name}.html").select("article div.head")
+    assert all(word in head.get_text() for word in ("Before: ", "Time to read: ", "Afterwards "))
 
 
 @each(PAGES)

@@ -6,6 +6,9 @@ indented block after an empty line is a displayed equation, to be kept as it sta
 
 import re
 
+# code and *emphasised words*, which are as reStructuredText has them
+KEPT = re.compile(r"(`[^`]*`|(?<!\w)\*[A-Za-z][\w ().]*\*)")
+
 
 def _indent(line):
     return len(line) - len(line.lstrip())
@@ -24,8 +27,10 @@ def as_rest(app, what, name, obj, options, lines):
                 literal_at = _indent(previous)
                 out += [" " * literal_at + "::", ""]
             if literal_at is None and not example:
-                code = re.split(r"(`[^`]*`)", line)
+                code = KEPT.split(line)
                 code[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in code[::2]]
+                # nor is a number of the paper's one of a list
+                code[0] = re.sub(r"^(\s*)\((\w+)\)", r"\1\\(\2)", code[0])
                 # "N." alone would count as an item of a numbered list
                 line = re.sub(r"(: [A-Z])\.$", r"\1", "".join(code))
             previous = line

@@ -53,7 +53,7 @@ class Head(SphinxTransform):
         goal = nodes.paragraph("", "", nodes.strong("", "Afterwards you can "))
         goal += nodes.Text(f"{head['goal']}.")
         title = next(self.document.findall(nodes.title))
-        question = next(title.parent.findall(nodes.paragraph))
+        question = next(n for n in title.parent.children if isinstance(n, nodes.paragraph))
         box = nodes.container("", before, time, goal, classes=["head"])
         question.parent.insert(question.parent.index(question) + 1, box)
 

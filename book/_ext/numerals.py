@@ -12,10 +12,11 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 POWER = re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e([+-])0*(\d+)(?!\w)")
 PERCENT = re.compile(r"(?<=\d)%(?!\w)")
+UNITS = r"(?:%|µs|ms|W|dBm?|bps/Hz|kB|MB|MHz|km)(?!\w)"
 # a glued number is a node of its own, and its unit begins the next
-UNIT = re.compile(r"(?:(?<=\d)|^) (?=(?:%|µs|ms|W|dBm?|bps/Hz|kB|MB)(?!\w))")
+UNIT = re.compile(rf"(?:(?<=\d)|^) (?={UNITS})")
 NAME = re.compile(r"(\b(?:ch|Figs?)\.|\b(?:Tables?|Theorem|Algorithm|Section)) (?=[\dIVX])")
-STOP = re.compile(r"[.,;:)?!’”]+")
+STOP = re.compile(rf"(?=[\u00a0.,;:)?!’”])(?:\u00a0{UNITS})?[.,;:)?!’”]*")
 MINUS = re.compile(r"(?:(?<=[\s(])|^)-(?=\d)")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 CODE = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block)
@@ -33,11 +34,12 @@ def power_of_ten(match):
 def printed(text):
     text = MINUS.sub("−", POWER.sub(power_of_ten, text))
     text = NAME.sub("\\1\u00a0", UNIT.sub("\u00a0", PERCENT.sub("\u00a0%", text)))
-    return text.replace(" ± ", "\u00a0±\u00a0")
+    text = re.sub(r" = (?=\d|$)", "\u00a0=\u00a0", text)
+    return text.replace(" ± ", "\u00a0±\u00a0").replace("× ", "×\u00a0")
 
 
 def keep_stops(document):
-    """Puts a formula and the stop behind it on one line."""
+    """Puts a formula and the unit or stop behind it on one line."""
     for formula in list(document.findall(nodes.math)):
         beside = formula.parent.children
         # by identity: of equal texts, `index` finds the first

@@ -27,7 +27,7 @@ def code(text):
 
 def as_code(parameters):
     listed = [code(f"{name}={value}") for name, value in parameters.items()]
-    return ", ".join(listed) or "as they stand"
+    return ", ".join(listed) or "–"
 
 
 def commit():
@@ -76,8 +76,8 @@ def chapters(app):
             continue
         run = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
         seconds = f"{run['duration']:.1f}" if "duration" in run else "not timed"
-        rows.append([f"[](/book/{path.name})", as_code(run.get("parameters", {})), seconds])
-    return table(["chapter", "parameters", "run time [s]"], rows)
+        rows.append([f"[](/book/{path.name})", seconds, as_code(run.get("parameters", {}))])
+    return table(["chapter", "run time [s]", "parameters"], rows)
 
 
 def is_table(value):
@@ -98,11 +98,13 @@ def experiments(folder):
             for key, value in made[0]["parameters"].items()
             if not is_table(value)
         }
-        varied = {key: ", ".join(seen) for key, seen in values.items() if len(seen) > 1}
-        fixed = {key: seen[0] for key, seen in values.items() if len(seen) == 1}
+        # what is varied first
+        listed = {
+            k: ", ".join(values[k]) for k in sorted(values, key=lambda k: len(values[k]) == 1)
+        }
         seconds = sum(run["provenance"]["wall_time_s"] for run in made)
-        rows.append([code(name), len(made), as_code(varied), as_code(fixed), f"{seconds:.0f}"])
-    return table(["experiment", "runs", "varied", "the same in all", "run time in all [s]"], rows)
+        rows.append([code(name), len(made), f"{seconds:.0f}", as_code(listed)])
+    return table(["experiment", "runs", "run time [s]", "parameters, first what is varied"], rows)
 
 
 def fill(app, docname, source):
