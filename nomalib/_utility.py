@@ -125,6 +125,8 @@ def master(made: Program, parts: Parts, goal: Goal, owed: Array, n: int) -> tupl
     zeros = np.zeros(len(columns))
     start, place, entry = _sparse(columns)
     solver.addCols(len(zeros), zeros, zeros, zeros + np.inf, len(entry), start, place, entry)
+    if (solver.getNumRow(), solver.getNumCol()) != (limits + len(lines.of), count + len(rates)):
+        raise RuntimeError("the linear program was refused: it has a coefficient above 1e15")
     for presolve in ("off", "on"):  # on, it takes longer
         solver.setOptionValue("presolve", presolve)
         solver.solve()
