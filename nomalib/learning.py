@@ -77,9 +77,12 @@ def imitate(
         gains: magnitudes |g|, (B, N, M).
         assignment: bool, (N, M) or (B, N, M).
         labels: powers [W] to imitate, (B, N, M); draws of NaN (infeasible) are left out.
-        epochs, batch_size, learning_rate: of the training.
+        epochs: passes over the draws.
+        batch_size: draws in a step.
+        learning_rate: of RMSprop.
         validation: gains, assignment and labels of draws to validate on after every epoch.
-        callbacks, verbose: Keras's own, for instance `keras.callbacks.BackupAndRestore`.
+        callbacks: Keras's own, for instance `keras.callbacks.BackupAndRestore`.
+        verbose: what Keras prints; 0 is nothing.
         seed: of the order of the draws, which depends on seed and epoch alone: the same seed gives
             the same weights to the bit, also where training stopped and `BackupAndRestore` resumed.
 
@@ -148,7 +151,9 @@ def maximise_sum_rate(
     Args:
         model: the network, trained in place; with `loss`, any of features (B, N, K (4 + K)).
         networks: scenarios to train for, of any sizes; a list of one is enough.
-        epochs, steps_per_epoch, batch_size, learning_rate: of the training.
+        epochs, steps_per_epoch: how long it trains.
+        batch_size: draws in a step.
+        learning_rate: of Adam, at the start.
         loss: another objective, of `layers.problem` and the model's output.
         callbacks, verbose, seed: as for `imitate`.
 

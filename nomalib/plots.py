@@ -123,7 +123,7 @@ def device_table(rows: Iterable[Mapping[str, Any]], times: Iterable[float], what
             found.setdefault(size, {})[row["device"]] = time
     devices = list(dict.fromkeys(device for by_device in found.values() for device in by_device))
     lines = [
-        [*map(str, size), *(f"{1e6 * by_device[d]:#.3g}".rstrip(".") for d in devices)]
+        [*(f"{n:,}" for n in size), *(f"{1e6 * by_device[d]:#.3g}".rstrip(".") for d in devices)]
         for size, by_device in found.items()
     ]
     text = table(["M", "N", "batch", *(f"{device} [µs]" for device in devices)], lines)

@@ -71,8 +71,9 @@ def machine():
 
 def chapters(app):
     rows = []
-    for path in sorted(Path(app.srcdir, "book").glob("*.ipynb")):
-        if f"book/{path.stem}" not in app.env.found_docs:
+    for page in app.config.external_site_map:  # in the order of the book
+        path = Path(app.srcdir, page).with_suffix(".ipynb")
+        if not path.exists():
             continue
         run = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
         seconds = f"{run['duration']:.1f}" if "duration" in run else "not timed"
