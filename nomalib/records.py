@@ -166,11 +166,12 @@ def rows(name: str, folder: str, /, *runs: dict, **common: Any) -> list[dict[str
 
 
 def seconds(
-    call: Callable, *, repeats: int = 5, clock: Callable = time.perf_counter, quantile: float = 0.5
-) -> float:
+    call: Callable, *, repeats: int = 5, clock: Callable = time.perf_counter, quantile: Any = 0.5
+) -> Any:
     """Time of a call [s]: the median of `repeats`, after one that warms up and does not count.
 
-    Or another `quantile`. The `clock` is the wall's; `time.process_time` is the processor's.
+    Or another `quantile`, or several. The `clock` is the wall's; `time.process_time` is the
+    processor's.
 
     >>> seconds(lambda: time.sleep(0.01), repeats=3) >= 0.01
     True
@@ -181,7 +182,7 @@ def seconds(
         start = clock()
         call()
         taken.append(clock() - start)
-    return float(np.quantile(taken, quantile))
+    return np.quantile(taken, quantile).tolist()
 
 
 def glued(prefix: str, **numbers: Any) -> None:

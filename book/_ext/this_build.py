@@ -81,6 +81,11 @@ def chapters(app):
     return table(["chapter", "run time [s]", "parameters"], rows)
 
 
+def kind(value):
+    """Orders values of one kind by size, and keeps kinds apart."""
+    return type(value).__name__, value
+
+
 def is_table(value):
     """What a run says of the rows of its metrics, too long for a cell of the page."""
     return isinstance(value, list) and any(isinstance(row, dict) for row in value)
@@ -95,7 +100,9 @@ def experiments(folder):
     rows = []
     for name, made in runs.items():
         values = {
-            key: list(dict.fromkeys(str(run["parameters"][key]) for run in made))
+            key: list(
+                dict.fromkeys(map(str, sorted((run["parameters"][key] for run in made), key=kind)))
+            )
             for key, value in made[0]["parameters"].items()
             if not is_table(value)
         }
