@@ -11,8 +11,8 @@ follows it as μ falls, and a backtracking line search on f − μ Σ log u acce
 
 import numpy as np
 
-from nomalib._compile import compiled, inlined
-from nomalib._newton import newton_direction
+from nomalib._compile import borrowing, inlined
+from nomalib._newton import copy, newton_direction
 from nomalib.subchannel import curvature, hear, rate, slope
 
 MAX_ITERATIONS = 60
@@ -132,7 +132,7 @@ def move(shares, u, work, barrier, step_dual):
             work.z[i, j] = max(min(z, 1e10 * centre), 1e-10 * centre)
 
 
-@compiled
+@borrowing
 def follow(shares, u, work, centring, tol):
     """Optimises the shares u (N, K) in place; returns (iterations, KKT residual, f).
 
@@ -151,7 +151,7 @@ def follow(shares, u, work, centring, tol):
         if work.log.shape[0] > 0:
             work.log[n_iter, 0], work.log[n_iter, 1], work.log[n_iter, 2] = f, barrier, gap
             work.log[n_iter, 3], work.log[n_iter, 4] = residual, step
-            work.path[n_iter] = u
+            copy(u, work.path[n_iter])
         if residual <= tol or n_iter == MAX_ITERATIONS:
             break
         last = 0.1 * tol * scale / slots

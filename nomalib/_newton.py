@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nomalib._checks import Array
-from nomalib._compile import compiled, inlined
+from nomalib._compile import borrowing, inlined
 
 TRACED = 5
 
@@ -42,7 +42,15 @@ def workspace(n: int, slots: int, traced: int = 0) -> Work:
     return Work(*flat, *map(np.zeros, others))
 
 
-@compiled
+@inlined
+def copy(source, target):
+    """Loops: for an assignment Numba compiles the errors of shapes too."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@borrowing
 def factorise(i, k, block, shift, factor):
     """LDLᵀ of block i + shift·I into `factor`; returns how many pivots are negative or vanish.
 
@@ -66,7 +74,7 @@ def factorise(i, k, block, shift, factor):
     return negative
 
 
-@compiled
+@borrowing
 def substitute(i, k, factor, rhs):
     """Solves L D Lᵀ x = rhs for row i of rhs, in place."""
     for row in range(k):
@@ -78,7 +86,7 @@ def substitute(i, k, factor, rhs):
             rhs[i, row] -= factor[below, row] * rhs[i, below]
 
 
-@compiled
+@borrowing
 def eliminate(shares, u, work, barrier, price):
     """Block elimination of (newton): r = direction − dy·towards; returns (dy, descends).
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nomalib._compile import compiled, inlined
+from nomalib._compile import borrowing, inlined
 
 # How many totals of two users are tried.
 _TOTALS = 4
@@ -19,7 +19,7 @@ def share_at(level, strength, coupling):
     return 2.0 * head / (linear + root), strength / root
 
 
-@compiled
+@borrowing
 def give(i, taker, share, u):
     """Row i of u where the taker has all of the share."""
     for k in range(u.shape[1]):
@@ -47,7 +47,7 @@ def balance(w, mine, hers, total):
     return 2.0 * constant / (root - linear) if linear < 0.0 else -0.5 * (linear + root) / square
 
 
-@compiled
+@borrowing
 def best_pair(i, shares, price, value, u):
     """Writes a split of two users into row i of u if it is worth more than `value`; the worth.
 

@@ -10,7 +10,7 @@ that is above λ. As n_1 ≤ n_2 ≤ …, of two users the weaker one overtakes 
 once, and the order of SIC is kept (Tse, 1997; Li and Goldsmith, 2001, for broadcast channels).
 """
 
-from nomalib._compile import compiled, inlined, log1p
+from nomalib._compile import borrowing, compiled, inlined, log1p
 
 
 @compiled
@@ -37,7 +37,7 @@ def last_user(i, k, shares, price):
     return last, total
 
 
-@compiled
+@borrowing
 def divide(i, k, shares, total, u):
     """Writes the best split of this share of the spare power into row i of u; returns its rate."""
     for j in range(u.shape[1]):

@@ -8,14 +8,14 @@ is what user j hears of it, relative to F_j; and α_c = 1/((1 + t_c) F_c) of the
 import numpy as np
 
 from nomalib._chain import NO_SNR, empty_chain, follow_chain, link
-from nomalib._compile import compiled, inlined
+from nomalib._compile import borrowing, compiled, inlined
 from nomalib._draws import view
 
 # Kernels take whole arrays and the subchannel's index i: a slice passed to a compiled function
 # counts its references, atomically, which took a quarter of the time.
 
 
-@compiled
+@borrowing
 def sort_users(i, gains, assigned, users):
     """Writes the assigned users by descending gain, ties by index; returns how many there are."""
     count, slots = 0, users.shape[1]
@@ -126,12 +126,14 @@ def reduce_subchannel(i, k, first, room, chain, shares):
     return need
 
 
-@inlined
-def reduce_draw(draws, b, gains, weights, chain, shares):
-    """Draw b, its users sorted, into these shares of one draw; (least_rate, spare power)."""
+@borrowing
+def reduce_draw(draws, b, chain, shares):
+    """Draw b into these shares of one draw; (least_rate, spare power)."""
+    gains, assigned = draws.gains[b], draws.assignment[b % draws.assignment.shape[0]]
+    weights = draws.weights[b % draws.weights.shape[0]]
     least_rate, spare = 0.0, 1.0
     for i in range(shares.users.shape[0]):
-        k = shares.count[i]
+        k = shares.count[i] = sort_users(i, gains, assigned, shares.users)
         clear(i, shares)
         for row in range(k):
             j = shares.users[i, row]
@@ -151,6 +153,10 @@ def reduce_draw(draws, b, gains, weights, chain, shares):
                 shares.strength[i, row] *= spare
                 for col in range(shares.count[i]):
                     shares.coupling[i, row, col] *= spare
+    for i in range(shares.users.shape[0]):
+        shares.strongest[i] = shares.single[i] = True  # where users are alike
+        if not draws.alike:
+            name_takers(i, i, draws, shares)
     return least_rate, spare
 
 
@@ -159,19 +165,11 @@ def reduce_draws(draws, first, shares):
     """The draws from `first` on into these shares."""
     chain = empty_chain(shares.users.shape[2])
     for at in range(shares.users.shape[0]):
-        b, draw = first + at, view(shares, at)
-        gains, assigned = draws.gains[b], draws.assignment[b % draws.assignment.shape[0]]
-        weights = draws.weights[b % draws.weights.shape[0]]
-        for i in range(shares.users.shape[1]):
-            shares.count[at, i] = sort_users(i, gains, assigned, draw.users)
-        shares.least_rate[at], shares.spare[at] = reduce_draw(draws, b, gains, weights, chain, draw)
-        draw.strongest[:] = draw.single[:] = True  # where users are alike
-        if not draws.alike:
-            for i in range(shares.users.shape[1]):
-                name_takers(i, i, draws, draw)
+        draw = view(shares, at)
+        shares.least_rate[at], shares.spare[at] = reduce_draw(draws, first + at, chain, draw)
 
 
-@compiled
+@borrowing
 def write_power(budget, shares, u, out):
     """p = P_c (x_min + spare · B u) of one draw, into `out` (N, M)."""
     out[:] = 0.0

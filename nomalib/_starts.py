@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nomalib._checks import Array
-from nomalib._compile import compiled, inlined, log1p
+from nomalib._compile import borrowing, inlined, log1p
 from nomalib._pairs import give
 from nomalib.subchannel import best_taker, rate, split_at, value_and_price, worth_alone
 from nomalib.water_filling import fill
@@ -46,7 +46,7 @@ def takers_of(n: int) -> Takers:
     return Takers(np.zeros(n, np.int64), *np.zeros((4, n)))
 
 
-@compiled
+@borrowing
 def level_of(shares, takers):
     """The common level of the takers, inf where power buys no rate; writes their shares."""
     for i in range(takers.slot.shape[0]):
@@ -69,7 +69,7 @@ def rate_of(takers):
     return total
 
 
-@compiled
+@borrowing
 def take_at_price(shares, takers):
     """Takers worth most at the price of the last ones, from the strongest on; returns the level."""
     level = level_of(shares, takers)
@@ -86,7 +86,7 @@ def take_at_price(shares, takers):
     return level
 
 
-@compiled
+@borrowing
 def first_start(shares, takers, u, kept):
     """The best known splits at the price of takers worth most; even shares where no power helps."""
     for i in range(takers.slot.shape[0]):
@@ -103,7 +103,7 @@ def first_start(shares, takers, u, kept):
         spread_evenly(shares, u)
 
 
-@compiled
+@borrowing
 def spread_evenly(shares, u):
     """Equal shares of the spare power in every filled slot."""
     filled = shares.count.sum()
@@ -112,7 +112,7 @@ def spread_evenly(shares, u):
             u[i, k] = 1.0 / filled if k < shares.count[i] else 0.0
 
 
-@compiled
+@borrowing
 def pull_inside(shares, start, kept):
     """Scales a start to the simplex and mixes it with even shares; `kept` is its own share."""
     total, filled = start.sum(), shares.count.sum()
@@ -121,7 +121,7 @@ def pull_inside(shares, start, kept):
             start[i, k] = kept * start[i, k] / total + (1.0 - kept) / filled
 
 
-@compiled
+@borrowing
 def start_by_price(shares, u, work, start):
     """A start where at the price of u each subchannel has its best known split, or stays.
 
@@ -146,7 +146,7 @@ def start_by_price(shares, u, work, start):
     return True
 
 
-@compiled
+@borrowing
 def swap_takers(shares, takers):
     """Changes one taker at a time, the best change first, until none raises Σ R_i [nats], returned.
 
@@ -177,7 +177,7 @@ def swap_takers(shares, takers):
     return best
 
 
-@compiled
+@borrowing
 def start_by_swaps(shares, u, takers, value, start):
     """A start of more than `value` [nats]; False if no change of one taker at a time leads there.
 

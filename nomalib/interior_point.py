@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from nomalib import _starts as starts
 from nomalib._central_path import MAX_ITERATIONS, follow
 from nomalib._checks import Array, Weights, checked_count, checked_fraction
-from nomalib._compile import compiled
+from nomalib._compile import borrowing, compiled
 from nomalib._draws import Shares, flat_draws, view
-from nomalib._newton import workspace
+from nomalib._newton import copy, workspace
 from nomalib.network import Network
 from nomalib.polytope import Allocation, allocate_draws, power, reduce
 
@@ -133,7 +133,7 @@ def trace(
     return Trace(sum_rate, barrier, gap, residual, step, np.array(iterates))
 
 
-@compiled
+@borrowing
 def solve(shares, tol, restarts, work, takers, u, start):
     """The best optimum found of one draw, into u (N, K); returns (iterations, KKT residual, f).
 
@@ -163,7 +163,7 @@ def solve(shares, tol, restarts, work, takers, u, start):
         again, left, value = follow(shares, start, work, barrier, tol)
         rounding = 1e-14 * (shares.least_rate - f)
         if value < f - rounding or (left <= tol < residual and value <= f):
-            u[:] = start
+            copy(start, u)
             n_iter, residual, f = again, left, value
         else:
             kind += 1

@@ -20,6 +20,7 @@ of the network, and are computed before it.
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # where the user chose none
@@ -189,17 +190,25 @@ def check_kind(model: keras.Model, net: Network | None, *kinds: str) -> str:
     return kind
 
 
+@lru_cache(16)
+def _step(model: keras.Model) -> Callable:
+    return jax.jit(partial(model.stateless_call, training=False))
+
+
 def run(model: keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The model's outputs; padding keeps the number of shapes that are compiled small.
 
     Not by `predict`, which lends its weights to the compiled step, and so serves one thread only.
     """
-    found = []
+    found, kinds = [], (model.trainable_variables, model.non_trainable_variables)
+    weights = [[variable.value for variable in variables] for variables in kinds]
     for first in range(0, max(1, len(x)), 4096):
         part = x[first : first + 4096]
-        padded = np.zeros((1 << (max(1, len(part)) - 1).bit_length(), *x.shape[1:]), np.float32)
-        padded[: len(part)] = part
-        found.append(np.asarray(model(padded, training=False), np.float32)[: len(part)])
+        missing = (1 << (max(1, len(part)) - 1).bit_length()) - len(part)
+        if missing:
+            part = np.concatenate([part, np.zeros((missing, *x.shape[1:]), np.float32)])
+        written, _ = _step(model)(*weights, part)
+        found.append(np.asarray(written, np.float32)[: len(part) - missing])
     return np.concatenate(found)
 
 

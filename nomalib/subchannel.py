@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nomalib._checks import Array, check_inside, real_array
-from nomalib._compile import compiled, inlined, log1p
+from nomalib._compile import borrowing, compiled, inlined, log1p
 from nomalib._draws import Shares, check_shares, flat_shares, view
 from nomalib._pairs import best_pair, give, share_at
 from nomalib._perfect_sic import divide, is_perfect, last_user
@@ -46,12 +46,15 @@ def hear(i, k, shares, u, below):
 
 @inlined
 def rate(i, k, shares, u, below):
-    """R(u)."""
-    total = 0.0
+    """R(u), by one logarithm for neighbours of one weight: of the product of their 1 + SINR."""
+    total, excess, weight = 0.0, 0.0, shares.weight[i, 0]
     for j in range(k):
-        if u[i, j] > 0.0:
-            total += shares.weight[i, j] * log1p(shares.strength[i, j] * u[i, j] / below[i, j])
-    return total
+        if shares.weight[i, j] != weight or excess > 1e100:
+            total += weight * log1p(excess)
+            excess, weight = 0.0, shares.weight[i, j]
+        sinr = shares.strength[i, j] * u[i, j] / below[i, j]
+        excess += sinr + excess * sinr
+    return total + weight * log1p(excess)
 
 
 @inlined
@@ -105,18 +108,18 @@ def worth_alone(i, k, shares, price):
     return worth(price, shares.strength[i, k], shares.coupling[i, k, k], shares.weight[i, k])
 
 
-@compiled
+@borrowing
 def best_taker(i, shares, price):
-    """The slot that is worth most alone, its worth and its share."""
+    """The slot that is worth most alone, or the strongest where it takes all; worth and share."""
     best, most, share = 0, 0.0, 0.0
-    for k in range(shares.count[i]):
+    for k in range(min(shares.count[i], 1) if shares.strongest[i] else shares.count[i]):
         value, x = worth_alone(i, k, shares, price)
         if value > most:
             best, most, share = k, value, x
     return best, most, share
 
 
-@compiled
+@borrowing
 def split_at(i, shares, price, u):
     """Writes the best known split into row i of u; returns its value, and whether that is φ."""
     k = shares.count[i]
@@ -124,16 +127,13 @@ def split_at(i, shares, price, u):
         _, total = last_user(i, k, shares, price)
         return divide(i, k, shares, total, u) - price * total, True
     taker, value, share = best_taker(i, shares, price)
-    if shares.strongest[i]:
-        taker = 0
-        value, share = worth_alone(i, 0, shares, price)
     give(i, taker, share, u)
     if not shares.single[i]:
         value = best_pair(i, shares, price, value, u)
     return value, shares.single[i]
 
 
-@compiled
+@borrowing
 def value_and_price(shares, u, below, slopes):
     """R(u) of one draw [nats], and Σ u ∂R/∂u; writes D and the slopes."""
     value, price = 0.0, 0.0
@@ -147,7 +147,7 @@ def value_and_price(shares, u, below, slopes):
     return value, price
 
 
-@compiled
+@borrowing
 def certify(shares, u, below, slopes):
     """R(u) of one draw [nats], and its scaled KKT residual at its own price Σ u ∂R/∂u.
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nomalib._checks import Weights
-from nomalib._compile import compiled, inlined
+from nomalib._compile import borrowing, compiled, inlined
 from nomalib._draws import flat_draws, view
 from nomalib._pairs import share_at
 from nomalib.network import Network
@@ -78,7 +78,7 @@ def _refuse(net: Network, weights: Weights, users: NDArray[np.int64]) -> None:
     )
 
 
-@compiled
+@borrowing
 def fill(strength, coupling, weight, x):
     """Shares x (N) at the common level, of sum 1; returns (level, number of Newton steps).
 
@@ -116,7 +116,10 @@ def fill(strength, coupling, weight, x):
     total = x.sum()
     if not total > 0.0:
         # at SNRs below the rounding of 1 rates are linear: all to the best
-        best = (strength * weight).argmax()
+        best = 0
+        for i in range(1, n):
+            if strength[i] * weight[i] > strength[best] * weight[best]:
+                best = i
         x[best], level, total = 1.0, 1.0 / (strength[best] * weight[best]), 1.0
     for i in range(n):
         x[i] /= total
