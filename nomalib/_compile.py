@@ -60,8 +60,8 @@ def compiled(function: Callable, **options: Any) -> Any:
     return kernel
 
 
-# A kernel that makes no array, and calls none that returns one: it need not count the references to
-# those it is given. The counts are atomic, and took the interior-point method a sixth of its time.
+# A kernel that makes no array and calls none that does: it counts no references to those it is
+# given. The counts are atomic, and took the interior-point method a sixth of its time.
 borrowing = partial(compiled, _nrt=False)
 
 # As an argument of a kernel: for a literal, Numba would compile the kernel once more.

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import pytest
 from checks import draws
+from numba.core.runtime import _nrt_python, rtsys
 
 from nomalib import interior_point, learning, matching, optimum, polytope, records, water_filling
 from nomalib.network import Network
@@ -68,6 +69,19 @@ def test_threads_order_and_company_change_nothing(name):
                 equal(call(net, gains[b], assignment[b]), expected, b)
     finally:
         numba.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_kernels_free_the_arrays_that_they_make(name):
+    """Also those that count no references to them (`borrowing` of `nomalib._compile`)."""
+    call, net = CALLS[name]
+    given = net, *draws(net, 20, np.random.default_rng(7))
+    _nrt_python.memsys_enable_stats()
+    call(*given)
+    before = rtsys.get_allocation_stats()
+    call(*given)
+    after = rtsys.get_allocation_stats()
+    assert after.mi_alloc - before.mi_alloc == after.mi_free - before.mi_free > 0
 
 
 TINY = dict(n_users=4, n_subchannels=3, n_draws=100, residuals="uniform", seed=3)
