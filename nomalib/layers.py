@@ -198,6 +198,7 @@ def _step(model: keras.Model) -> Callable:
 def run(model: keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The model's outputs; padding keeps the number of shapes that are compiled small.
 
+    It is compiled at its first run: its weights may change then, what its layers compute may not.
     Not by `predict`, which lends its weights to the compiled step, and so serves one thread only.
     """
     found, kinds = [], (model.trainable_variables, model.non_trainable_variables)
