@@ -230,7 +230,7 @@ def allocate(
     Returns:
         An `Allocation` with an `n_iter` of 1. `converged` says whether the power is feasible, as it
         always is by the size-free network. For the power of an imitation network, which may lie
-        outside the feasible set, `residual` is NaN.
+        outside the feasible set, `residual` is NaN; its last bits depend on the number of draws.
     """
     kind, written = layers.check_kind(model, net), model.output_shape[1:]
     if kind == "imitation":

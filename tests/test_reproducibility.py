@@ -16,7 +16,17 @@ import pytest
 from checks import draws
 from numba.core.runtime import _nrt_python, rtsys
 
-from nomalib import interior_point, learning, matching, optimum, polytope, records, water_filling
+from nomalib import (
+    compression,
+    deployed,
+    interior_point,
+    learning,
+    matching,
+    optimum,
+    polytope,
+    records,
+    water_filling,
+)
 from nomalib.network import Network
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +35,15 @@ UNEVEN = replace(UNIFORM, sic_residual=np.random.default_rng(5).random((4, 5)))
 PAPER = Network(noise=1e-2, sic_residual=np.random.default_rng(9).random((10, 10)))
 
 
+def drawn(model):
+    """The network with random weights: of a new size-free one the last layer is 0."""
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.normal(scale=0.2, size=w.shape) for w in model.get_weights()])
+    return model
+
+
 def by_network(net, gains, assignment):
-    return learning.allocate(learning.equivariant_network(), net, gains, assignment)
+    return learning.allocate(drawn(learning.equivariant_network()), net, gains, assignment)
 
 
 RULES = get_args(matching.Rule)
@@ -69,6 +86,19 @@ def test_threads_order_and_company_change_nothing(name):
                 equal(call(net, gains[b], assignment[b]), expected, b)
     finally:
         numba.set_num_threads(threads)
+
+
+def test_company_changes_the_last_bits_of_the_papers_network_alone(tmp_path):
+    """Single-precision products of matrices round by their size; what comes before does not."""
+    model, rng = drawn(learning.imitation_network(UNIFORM)), np.random.default_rng(7)
+    gains, assignment = draws(UNIFORM, 200, rng)
+    compression.save(model, tmp_path / "paper.npz")
+    artefact = deployed.load(tmp_path / "paper.npz")
+    for run in (partial(deployed.power, artefact), lambda *x: learning.allocate(model, *x).power):
+        batch = run(UNIFORM, gains, assignment)
+        alone = [run(UNIFORM, *draw) for draw in zip(gains, assignment, strict=True)]
+        np.testing.assert_allclose(alone, batch, rtol=0, atol=1e-5 * UNIFORM.budget)
+        np.testing.assert_array_equal(run(UNIFORM, gains, assignment), batch)
 
 
 @pytest.mark.parametrize("name", CALLS)
