@@ -128,7 +128,7 @@ def allocation(net: Network, shares: Shares, u: ArrayLike) -> Allocation:
         )
     u = np.divide(u, total, out=np.zeros_like(u), where=total > 0.0)
     found = _empty_allocation(len(flat.spare), net)
-    _finish(net.budget, flat, u, 1e-8, found)
+    _finish(net.budget, flat, u, 1e-8, 0, found)
     return with_axes(lead, found)
 
 
@@ -190,10 +190,9 @@ def allocate_draws(
     def some(first: int, last: int) -> None:
         shares = empty_shares(last - first, net.n_subchannels, draws.slots)
         reduce_draws(draws, first, shares)
-        part = Allocation._make(array[first:last] for array in found)
         u = np.zeros(shares.strength.shape)
-        method(shares, u, part.n_iter, part.upper_bound)
-        _finish(net.budget, shares, u, tol, part)
+        method(shares, u, found.n_iter[first:last], found.upper_bound[first:last])
+        _finish(net.budget, shares, u, tol, first, found)
 
     over_draws(some, len(draws.gains), worth_a_thread)
     return with_axes(lead, found)
@@ -208,17 +207,18 @@ def _empty_allocation(n_draws: int, net: Network) -> Allocation:
 
 
 @compiled
-def _finish(budget, shares, u, tol, found):
+def _finish(budget, shares, u, tol, first, found):
     below, slopes, nats = np.empty(u.shape[1:]), np.empty(u.shape[1:]), 1.0 / np.log(2.0)
-    for b in range(u.shape[0]):
-        found.feasible[b], found.converged[b] = shares.spare[b] >= 0.0, False
+    for at in range(u.shape[0]):
+        b = first + at
+        found.feasible[b], found.converged[b] = shares.spare[at] >= 0.0, False
         if found.feasible[b]:
-            draw = view(shares, b)
-            value, found.residual[b] = subchannel.certify(draw, u[b], below, slopes)
+            draw = view(shares, at)
+            value, found.residual[b] = subchannel.certify(draw, u[at], below, slopes)
             found.converged[b] = found.residual[b] <= tol
             found.sum_rate[b] = (draw.least_rate + value) * nats
             found.upper_bound[b] = found.sum_rate[b] + found.upper_bound[b] * nats
-            write_power(budget, draw, u[b], found.power[b])
+            write_power(budget, draw, u[at], found.power[b])
         else:
             found.power[b] = found.residual[b] = np.nan
             found.sum_rate[b] = found.upper_bound[b] = np.nan
