@@ -120,7 +120,8 @@ def draw_cell(
     Args:
         net: the scenario; its noise is that of one subchannel, as of `noise_watt`.
         n_draws, rng: as of `network.draw_gains`.
-        inner_m, outer_m: of the ring in which the users stand [m].
+        inner_m: inner radius of the ring in which the users stand [m].
+        outer_m: its outer radius [m].
         shadowing_db: standard deviation of the shadowing [dB].
         exponent: of the path loss; None is the form of 3GPP.
 

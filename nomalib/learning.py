@@ -87,7 +87,7 @@ def imitate(
             the same weights to the bit, also where training stopped and `BackupAndRestore` resumed.
 
     Returns:
-        The MSE after each epoch: "loss", and "val_loss" where there is validation.
+        Under "loss" the MSE after each epoch, under "val_loss" that of the validation, if any.
 
     >>> net, ones = Network(n_subchannels=1, n_users=2), np.ones((4, 1, 2))
     >>> list(imitate(imitation_network(net), net, ones, ones[0] > 0, ones, epochs=3))
@@ -151,14 +151,15 @@ def maximise_sum_rate(
     Args:
         model: the network, trained in place; with `loss`, any of features (B, N, K (4 + K)).
         networks: scenarios to train for, of any sizes; a list of one is enough.
-        epochs, steps_per_epoch: how long it trains.
+        epochs: passes, after each of which the loss is noted.
+        steps_per_epoch: steps of each.
         batch_size: draws in a step.
         learning_rate: of Adam, at the start.
         loss: another objective, of `layers.problem` and the model's output.
         callbacks, verbose, seed: as for `imitate`.
 
     Returns:
-        "loss" after each epoch: what a subchannel's takers are worth less than the best [nats].
+        Under "loss", after each epoch, by how much a subchannel's takers miss the best [nats].
 
     Raises:
         ValueError: also where all draws of a step are infeasible.

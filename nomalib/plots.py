@@ -147,7 +147,7 @@ def first_look(
     Args:
         rows: of `records.table`, one a run.
         axes: columns that the runs were made for.
-        metric: part of a column's name; "" is in all.
+        metric: part of a column's name; `""` is in all.
         units: what follows an axis's name in a label.
 
     >>> rows = [{"n": n, "rate_max": n / 2, "rate_ipm": n} for n in (1, 2)]

@@ -43,7 +43,7 @@ def write(path: str | Path, parameters: Mapping[str, Any], metrics: Mapping[str,
     `wall_time_s` since this process began: of a run, all that came before its record.
 
     Args:
-        path: the file to write; "" writes nothing, which is a notebook's default.
+        path: the file to write; `""` writes nothing, which is a notebook's default.
         parameters: whatever JSON can hold, by name.
         metrics: numbers or (nested) lists or arrays of numbers, by name.
 
@@ -151,8 +151,8 @@ def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
 def rows(name: str, folder: str, /, *runs: dict, **common: Any) -> list[dict[str, Any]]:
     """The `table` of the experiment `name`; `record` in each row is the file it is from.
 
-    `folder` holds the records of all experiments. Where it is "", small runs are made here: one for
-    each of `runs`, which are parameters, or a single one; with `common` save where one differs.
+    `folder` holds the records of all experiments. Where it is `""`, small runs are made here: one
+    for each of `runs`, which are parameters, or a single one; with `common` save where one differs.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(f"{folder}/training/0.json", {"batch_size": 50}, {"loss": 0.25})

@@ -300,7 +300,7 @@ def test_every_test_that_the_page_on_reliability_names_exists():
 
 
 def items_of_the_paper():
-    """Rows of the matrix: item, what it is, where, verdict."""
+    """Rows of the matrix: item, what it is, verdict, where."""
     text = (ROOT / "book/paper_items.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     return rows[2:]
@@ -310,7 +310,7 @@ def test_every_item_of_the_paper_has_a_place_in_the_book_and_a_verdict():
     sources = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
     for row in items_of_the_paper():
         assert len(row) == 4 and all(part.strip() for part in row), row
-        places = re.findall(r"\{(?:eq|numref|prf:ref|doc)\}`(?:[^`<]+<)?([^`>]+)>?`", row[2])
+        places = re.findall(r"\{(?:eq|numref|prf:ref|doc)\}`(?:[^`<]+<)?([^`>]+)>?`", row[3])
         assert places, row
         for place in places:
             labels = f"({place})", f":label: {place}", f'"name": "{place}"'

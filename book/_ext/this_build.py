@@ -14,7 +14,8 @@ TOOLS = ("jupyter-book", "sphinx", "myst-nb", "papermill", "snakemake", "matplot
 
 
 def table(head, rows):
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    marks = ["---:" if name in ("runs", "run time [s]") else "---" for name in head]
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, marks, *rows)]
     return "\n".join(lines)
 
 
