@@ -88,7 +88,7 @@ def substitute(i, k, factor, rhs):
 
 @borrowing
 def eliminate(shares, u, work, barrier, price):
-    """Block elimination of (newton): r = direction − dy·towards; returns (dy, descends).
+    """Block elimination of the Newton step: r = direction − dy·towards; returns (dy, descends).
 
     The step descends where the inertia is (slots, 1): no block has a negative pivot and the
     border is positive, or one has one and the border is negative.
