@@ -177,9 +177,11 @@ def test_a_stop_stays_with_its_formula(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book/_ext")
     parts = [nodes.strong("", "1"), nodes.Text(". "), nodes.math("", "x"), nodes.Text(". ")]
     parts += [nodes.math("", "y = 2"), nodes.Text("\u00a0W, and")]
+    parts += [nodes.math("", "M ="), nodes.Text("\n"), nodes.strong("", "10"), nodes.Text(" on")]
     paragraph = nodes.paragraph("", "", *parts)
     importlib.import_module("numerals").keep_stops(paragraph)
-    assert [p.astext() for p in paragraph] == ["1", ". ", "x.", " ", "y = 2\u00a0W,", " and"]
+    found = [part.astext() for part in paragraph]
+    assert found == ["1", ". ", "x.", " ", "y = 2\u00a0W,", " and", "M =\u00a010", " on"]
 
 
 def test_values_that_a_run_was_given_are_folded(monkeypatch):

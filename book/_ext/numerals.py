@@ -39,16 +39,22 @@ def printed(text):
 
 
 def keep_stops(document):
-    """Puts a formula and the unit or stop behind it on one line."""
+    """Puts a formula and the unit or stop behind it on one line, or the number that it equals."""
     for formula in list(document.findall(nodes.math)):
         beside = formula.parent.children
         # by identity: of equal texts, `index` finds the first
         at = next(i for i, node in enumerate(beside) if node is formula)
-        after = beside[at + 1] if at + 1 < len(beside) else None
-        if isinstance(after, nodes.Text) and (stop := STOP.match(after)):
-            kept = nodes.inline("", "", formula.deepcopy(), nodes.Text(stop[0]))
-            kept["classes"].append("one-line")
-            formula.parent[at : at + 2] = [kept, nodes.Text(after[stop.end() :])]
+        after, number = [*beside[at + 1 : at + 3], None, None][:2]
+        if not isinstance(after, nodes.Text):
+            continue
+        if number and not after.strip() and formula.astext().endswith("="):
+            kept, rest = [nodes.Text("\u00a0"), number.deepcopy()], []
+        elif stop := STOP.match(after):
+            kept, rest = [nodes.Text(stop[0])], [nodes.Text(after[stop.end() :])]
+        else:
+            continue
+        line = nodes.inline("", "", formula.deepcopy(), *kept, classes=["one-line"])
+        formula.parent[at : at + 1 + len(kept)] = [line, *rest]
 
 
 class Numerals(SphinxPostTransform):
