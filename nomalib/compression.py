@@ -90,7 +90,7 @@ def circulant_network(net: Network, block: int = 10, seed: int = 0) -> keras.Mod
 def with_group_lasso(model: keras.Model, strength: float) -> keras.Model:
     """A copy of an imitation network that pays for every neuron that the next layer listens to.
 
-    `strength`, from 0 to 1e9, is that of `GroupLasso`.
+    `strength`, from 0 to 10⁹, is that of `GroupLasso`.
 
     >>> model = with_group_lasso(imitation_network(Network()), 1e-3)
     >>> len(model.losses)

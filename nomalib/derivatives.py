@@ -5,7 +5,7 @@ With D_ij = σ₀² + I_ij and T_ij = D_ij + p_ij |g_ij|², both affine in the p
     −R_i = (1/ln 2) Σ_j w_j (log D_ij − log T_ij),  so with the rows d_j = ∂D_ij/∂p, t_j = ∂T_ij/∂p
 
     ∇(−R_i) = (1/ln 2) Σ_j w_j (d_j/D_ij − t_j/T_ij),                              (gradient)
-    ∇²(−R_i) = (1/ln 2) Σ_j w_j (t_j t_jᵀ/T_ij² − d_j d_jᵀ/D_ij²).                   (hessian)
+    ∇²(−R_i) = (1/ln 2) Σ_j w_j (t_j t_jᵀ/T_ij² − d_j d_jᵀ/D_ij²).                 (hessian)
 
 The Hessian is a difference of positive semidefinite matrices: convexity is not a matter of course.
 Powers of different subchannels do not interact, so there is one (M, M) block for each subchannel.

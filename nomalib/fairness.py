@@ -128,7 +128,7 @@ def optimum(
         owed: rates owed to the users over all their subchannels [bps/Hz], a number or (M,).
         tol: gap of the level at which it stops, in [1e-6, 0.5].
         start: a frame, of OMA say, whose parts may be taken: then the level is no lower.
-        weights: ω of the users, (M,), each in [1e-6, 1e6]; None is 1 for all.
+        weights: ω of the users, (M,), each in [10⁻⁶, 10⁶]; None is 1 for all.
 
     Raises:
         ValueError: also for a user whose gains are all 0, who can have no rate.

@@ -127,7 +127,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def run_experiment(name: str, path: str | Path, **parameters: Any) -> None:
-    """Runs the notebook book/experiments/`name`, from book/ or above it; its record is at `path`.
+    """Runs `name` of `book/experiments`, from `book` or above it; its record is at `path`.
 
     Raises:
         FileNotFoundError: neither folder holds such an experiment.
